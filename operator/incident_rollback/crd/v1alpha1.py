@@ -37,6 +37,9 @@ Images = Annotated[
 ]
 Seconds = Annotated[int, Field(ge=0, le=86_400)]
 Revision = Annotated[int, Field(ge=1, le=2**53)]
+SeenRevision = Annotated[int, Field(ge=0, le=2**53)]
+"""A revision number as found; 0 when the annotation is missing or garbage."""
+Generation = Annotated[int, Field(ge=-1, le=2**53)]
 CelRules = tuple[tuple[str, str], ...]
 """Pairs of a CEL expression and the message shown when it is false."""
 
@@ -68,7 +71,7 @@ class Condition(Part, frozen=True):
     """The same for people, with the fix or the next command."""
     last_transition_time: AwareDatetime | None = None
     """When `status` last changed."""
-    observed_generation: int | None = None
+    observed_generation: Generation | None = None
     """The generation of the object that this speaks about."""
 
 
@@ -175,21 +178,23 @@ class TargetStatus(Part, frozen=True):
 class RevisionStatus(Part, frozen=True):
     """One revision, as it was when the claim was made."""
 
-    revision: int
-    """Its number then."""
+    revision: SeenRevision
+    """Its number then; 0 when it had none."""
     pod_template_hash: Token
     """The hash of its ReplicaSet, which stays."""
     images: Images = ()
     """Images of its containers, in order."""
     evidence: Text = ""
     """What was seen of it: how its pods fail, or why it is believed to work."""
+    failing: bool = False
+    """Whether it was seen failing by its own pods."""
 
 
 class Candidate(Part, frozen=True):
     """One revision that was looked at, and the verdict."""
 
-    revision: int
-    """Its number."""
+    revision: SeenRevision
+    """Its number; 0 when it had none."""
     verdict: Literal["Chosen", "PassedOver"]
     """Whether it was chosen."""
     why: Text
@@ -231,7 +236,7 @@ class Update(Part, frozen=True):
 class IncidentRollbackStatus(Part, frozen=True):
     """What happened.  Written by the controller alone."""
 
-    observed_generation: int = -1
+    observed_generation: Generation = -1
     """The generation that was looked at; -1 until the controller has seen the resource."""
     phase: Phase = Phase.PENDING
     """Pending, RollingBack, Succeeded, Failed, Refused or Previewed; a final one never changes."""
@@ -366,7 +371,7 @@ class RollbackEnvironmentSpec(Part, frozen=True):
 class RollbackEnvironmentStatus(Part, frozen=True):
     """Whether it would work tonight."""
 
-    observed_generation: int = -1
+    observed_generation: Generation = -1
     """The generation that was looked at."""
     conditions: Annotated[tuple[Condition, ...], Field(max_length=10)] = ()
     """Ready says whether a rollback in this environment would work tonight, and if not, why."""

@@ -46,6 +46,7 @@ class Pod:
     pod_template_hash: str
     is_ready: bool
     is_deleting: bool = False
+    created_at: datetime | None = None
     ready_since: datetime | None = None
     """Transition of the condition Ready, when it is true."""
     started_at: datetime | None = None

@@ -1,0 +1,78 @@
+"""Taking aim: the revision that was chosen, the plan, and whether it may be carried out."""
+
+from incident_rollback.crd.v1alpha1 import RevisionStatus, TargetStatus
+from incident_rollback.domain.diagnosis import diagnose
+from incident_rollback.domain.moves import Aim, Claim, Move, Preview, Refuse, Restore
+from incident_rollback.domain.observation import Observation
+from incident_rollback.domain.plan import plan_of
+from incident_rollback.domain.revision import Choice, choose_revision
+from incident_rollback.domain.rollout import is_failing
+from incident_rollback.domain.workload import Revision, Workload
+
+
+def choose(seen: Observation, workload: Workload) -> Move:
+    """Choose a revision, and say whether it may be restored."""
+    choice = choose_revision(workload, seen.rollback.spec.to, seen.began_at)
+    if isinstance(choice, Refuse):
+        return choice
+    aim = _aim(seen, workload, choice)
+    digest = seen.rollback.spec.plan_digest
+    if digest is not None and digest != aim.plan.digest:
+        return Refuse(
+            "PlanChanged",
+            f"the plan that was approved is not the plan any more: now it is {aim.plan.digest}",
+            "look at it again with a preview, and approve that",
+        )
+    if seen.is_dry_run:
+        return Preview(aim)
+    if seen.policy.approval == "Required" and digest is None:
+        return Refuse(
+            "ApprovalRequired",
+            f"the environment asks for approval of: {'; '.join(aim.plan.changes)[:500]}",
+            f"approve it by an IncidentRollback with planDigest: {aim.plan.digest}",
+        )
+    return Claim(aim)
+
+
+def _aim(seen: Observation, workload: Workload, choice: Choice) -> Aim:
+    live = workload.live
+    assert live is not None  # noqa: S101  # not_observed came before
+    return Aim(
+        target=TargetStatus(
+            environment=seen.place.environment if seen.place else "",
+            namespace=workload.ref.namespace,
+            kind=workload.ref.kind,
+            name=workload.ref.name,
+            uid=workload.uid,
+        ),
+        from_=_frozen(live, diagnose(workload, live), failing=is_failing(workload)),
+        to=_frozen(choice.revision, choice.why),
+        candidates=choice.candidates,
+        plan=plan_of(workload, choice.revision),
+        revision=choice.revision,
+        is_proven=choice.is_proven,
+    )
+
+
+def _frozen(revision: Revision, evidence: str, *, failing: bool = False) -> RevisionStatus:
+    return RevisionStatus(
+        revision=revision.number,
+        pod_template_hash=revision.pod_template_hash,
+        images=tuple(image[:500] for image in revision.images[:20]),
+        evidence=evidence[:1000],
+        failing=failing,
+    )
+
+
+def restore(seen: Observation, workload: Workload) -> Move:
+    """The claimed revision, if it is still there."""
+    to = seen.rollback.status.to
+    revision = workload.revision(to.pod_template_hash) if to else None
+    if revision is None:
+        return Refuse(
+            "RevisionNotFound",
+            f"revision {to.revision if to else '?'} of {workload.ref} was pruned after it was "
+            "chosen; nothing was changed",
+            "run the step again, or raise revisionHistoryLimit for the next time",
+        )
+    return Restore(revision)

@@ -1,0 +1,115 @@
+"""How far a rollout has come, judged from one snapshot against the time of our write."""
+
+from datetime import datetime, timedelta
+from enum import Enum, auto
+from typing import Final
+
+from incident_rollback.domain.workload import Pod, Revision, Workload
+
+DEFAULT_DEADLINE_SECONDS: Final = 600
+LONGEST_DEADLINE_SECONDS: Final = 3600
+GRACE_SECONDS: Final = 30
+
+
+class Rollout(Enum):
+    """The verdict on a rollout."""
+
+    PROGRESSING = auto()
+    COMPLETE = auto()
+    UNPROVEN = auto()
+    """No pods are wanted, so none can show that the template works."""
+    STALLED = auto()
+    """Kubernetes' own verdict, after progressDeadlineSeconds."""
+
+
+def assess_rollout(workload: Workload, *, since: datetime | None = None) -> Rollout:
+    """
+    Say how far a rollout has come, from one snapshot.
+
+    Counts are pods.  A condition that is not newer than `since` speaks of another rollout: the
+    verdict ProgressDeadlineExceeded outlives the template it was spoken about.  Completion is
+    judged first, for a finished rollout wins over an old verdict.
+    Source: kubectl rollout_status.go, and KK progress.go for the stale condition.
+    """
+    live = workload.live
+    if live is None or not workload.is_observed or workload.is_paused:
+        return Rollout.PROGRESSING
+    if _has_all_pods(workload, live):
+        return Rollout.COMPLETE if workload.wanted else Rollout.UNPROVEN
+    progress = workload.progress
+    if progress is not None and progress.reason == "ProgressDeadlineExceeded":
+        is_fresh = since is None or progress.updated_at > since
+        return Rollout.STALLED if is_fresh else Rollout.PROGRESSING
+    return Rollout.PROGRESSING
+
+
+def verify_by(workload: Workload, *, since: datetime) -> datetime:
+    """
+    Return when to give up on a rollout that began at `since`.
+
+    progressDeadlineSeconds (else 600 s, one hour at most) and 30 s of grace, from the last
+    progress.  Pods that crash make no progress by becoming ready in between: then it counts
+    from the beginning.
+    """
+    given = workload.progress_deadline_seconds or DEFAULT_DEADLINE_SECONDS
+    seconds = min(given, LONGEST_DEADLINE_SECONDS) + GRACE_SECONDS
+    return _last_progress(workload, since) + timedelta(seconds=seconds)
+
+
+def failing_pods(workload: Workload, revision: Revision) -> tuple[Pod, ...]:
+    """Return the pods of a revision that are not ready and say why."""
+    return tuple(p for p in workload.pods_of(revision) if not p.is_ready and p.reason)
+
+
+def is_healthy(workload: Workload) -> bool:
+    """All wanted pods of the live template are available; true of none wanted."""
+    return assess_rollout(workload) in (Rollout.COMPLETE, Rollout.UNPROVEN)
+
+
+def is_failing(workload: Workload) -> bool:
+    """The live template fails by its own pods now, or Kubernetes gave up on it."""
+    live = workload.live
+    if live is None or is_healthy(workload):
+        return False
+    return bool(failing_pods(workload, live)) or assess_rollout(workload) is Rollout.STALLED
+
+
+def broken_calm(workload: Workload, healthy_since: datetime) -> tuple[Pod, ...]:
+    """
+    Return the live pods that were there when it became healthy and are not well since.
+
+    Pods that came later (scaling) do not disturb the calm.
+    """
+    live = workload.live
+    if live is None:
+        return ()
+    return tuple(
+        pod
+        for pod in workload.pods_of(live)
+        if (pod.created_at is None or pod.created_at <= healthy_since)
+        and (not pod.is_ready or _crashed_after(pod, healthy_since))
+    )
+
+
+def _has_all_pods(workload: Workload, live: Revision) -> bool:
+    return (
+        workload.updated >= workload.wanted
+        and workload.replicas <= workload.updated
+        and workload.available >= workload.updated
+        and live.available >= workload.wanted
+    )
+
+
+def _last_progress(workload: Workload, since: datetime) -> datetime:
+    live = workload.live
+    pods = workload.pods_of(live) if live else ()
+    if any(_crashed_after(pod, since) for pod in pods):
+        return since
+    known = [pod.ready_since for pod in pods]
+    if workload.progress is not None and workload.progress.status == "True":
+        known.append(workload.progress.updated_at)
+    return max([since, *(at for at in known if at is not None)])
+
+
+def _crashed_after(pod: Pod, moment: datetime) -> bool:
+    return pod.crashed_at is not None and pod.crashed_at > moment

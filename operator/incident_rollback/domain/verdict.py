@@ -1,0 +1,162 @@
+"""After the patch: how the rollout goes, how it ended, and what came after the end."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from incident_rollback.crd.v1alpha1 import IncidentRollbackStatus, Phase, RevisionStatus
+from incident_rollback.domain.conditions import get
+from incident_rollback.domain.diagnosis import availability, by, how, look
+from incident_rollback.domain.moves import Fail, Move, News, Refuse, Succeed, Wait, Watch
+from incident_rollback.domain.observation import Observation, is_another, is_same
+from incident_rollback.domain.rollout import (
+    Rollout,
+    assess_rollout,
+    broken_calm,
+    is_healthy,
+    verify_by,
+)
+from incident_rollback.domain.words import clock_time, join, span
+from incident_rollback.domain.workload import Workload
+
+BLIND_SECONDS: Final = 900
+"""How long after the patch we may be unable to look before we say so."""
+
+
+def judge_rollout(seen: Observation, workload: Workload, at: datetime) -> Move:
+    """Say how the rollout of the restored template goes."""
+    healthy_since = seen.rollback.status.healthy_since
+    if healthy_since is not None:
+        broken = broken_calm(workload, healthy_since)
+        if any(pod.reason or pod.crashed_at for pod in broken if not pod.is_ready):
+            return Fail(
+                "CrashedAfterReady", f"it was healthy, then: {how(workload)}", look(workload)
+            )
+        healthy_since = None if broken else healthy_since
+    match assess_rollout(workload, since=at):
+        case Rollout.COMPLETE:
+            return _judge_calm(seen, workload, at, healthy_since or seen.now)
+        case Rollout.UNPROVEN:
+            return Succeed(
+                "Unproven",
+                "the template is restored; 0 replicas are wanted, so no pod can show that it works",
+                f"scale it up: kubectl scale deploy/{workload.ref.name} -n "
+                f"{workload.ref.namespace} --replicas N",
+            )
+        case Rollout.STALLED:
+            return Fail(
+                "ProgressDeadlineExceeded",
+                f"Kubernetes gave up on the rollout: {how(workload)}",
+                look(workload),
+            )
+        case Rollout.PROGRESSING if seen.now > verify_by(workload, since=at):
+            paused = f"{workload.ref} is paused; " if workload.is_paused else ""
+            return Fail(
+                "VerifyDeadlineExceeded",
+                f"{paused}no progress for too long: {how(workload)}",
+                look(workload),
+            )
+        case Rollout.PROGRESSING:
+            return Watch(how(workload), at, healthy_since, _pace(seen.now - at))
+
+
+def _judge_calm(
+    seen: Observation, workload: Workload, at: datetime, healthy_since: datetime
+) -> Move:
+    left = healthy_since + timedelta(seconds=seen.policy.stable_seconds) - seen.now
+    if left > timedelta(0):
+        after = min(2.0, max(0.05, left.total_seconds()))
+        return Watch(
+            f"{availability(workload)}; watching that it stays so", at, healthy_since, after
+        )
+    origin = seen.rollback.status.from_
+    return Succeed(
+        "RolledBack",
+        f"{availability(workload)} since {clock_time(healthy_since)}",
+        "revert the deploy at its source, or the next one brings "
+        f"revision {origin.revision if origin else '?'} back",
+        healthy_since=healthy_since,
+        is_proven=origin is not None and origin.failing,
+    )
+
+
+def overtaken(workload: Workload, origin: RevisionStatus | None) -> Fail:
+    """The live template is not the one that was restored."""
+    if is_same(workload, origin):
+        number = origin.revision if origin else "?"
+        return Fail(
+            "Reverted",
+            f"the bad revision {number} ({join(workload.images)}) was brought back"
+            f"{by(workload)}; nothing more is done",
+            "stop what brings it back, or revert the deploy at its source",
+        )
+    return Fail(
+        "Superseded",
+        f"{join(workload.images)} was deployed over it{by(workload)}; that stands: "
+        f"{availability(workload)}",
+        "ask whoever deployed it",
+    )
+
+
+def blind(seen: Observation, hindrance: Wait | Refuse, at: datetime) -> Move:
+    """We may not look: go on trying for a while, then say that nobody could tell."""
+    if seen.now - at < timedelta(seconds=BLIND_SECONDS):
+        return Watch(f"cannot look: {hindrance.message}", at, None, after=5.0)
+    return Fail(
+        "NotVerified",
+        f"template restored; I could not see whether it is healthy: {hindrance.message}",
+        hindrance.fix,
+    )
+
+
+def news_of(seen: Observation, workload: Workload) -> News | None:
+    """Say what happened to the workload since the end; None: it is as it was."""
+    status = seen.rollback.status
+    if not is_another(seen.rollback, workload) and is_same(workload, status.to):
+        return _news_of_health(seen, workload)
+    if not is_same(workload, status.from_):
+        message = f"{join(workload.images)} was deployed over it{by(workload)}"
+        return News("Superseded", message, is_told=False)
+    return News(
+        "Reverted",
+        f"the bad revision ({join(workload.images)}) was brought back{by(workload)}",
+        "stop what brings it back, or revert the deploy at its source",
+        is_told=_reason(status) != "Reverted",
+    )
+
+
+def held(seen: Observation, workload: Workload | None) -> News:
+    """Say how it stands at the end of the hold."""
+    if workload is None:
+        return News("NotVerified", "could not look at the end of the hold", is_told=False)
+    if seen.rollback.status.phase is Phase.FAILED:
+        return News("NotHealthy", how(workload), look(workload), is_told=False)
+    length = span(timedelta(seconds=seen.policy.hold_seconds))
+    message = f"it stayed for {length}: {availability(workload)}"
+    return News("Held", message, stands=True, is_told=False)
+
+
+def _news_of_health(seen: Observation, workload: Workload) -> News | None:
+    status = seen.rollback.status
+    if status.phase is Phase.FAILED:
+        if assess_rollout(workload) is not Rollout.COMPLETE:
+            return None
+        message = f"healthy after all: {availability(workload)}"
+        return News("HealthyAfterAll", message, "revert the deploy at its source", stands=True)
+    since = status.healthy_since or status.finished_at
+    broken = broken_calm(workload, since) if since else ()
+    if not is_healthy(workload) and any(pod.reason or pod.crashed_at for pod in broken):
+        return News("Crashed", f"it was healthy, then: {how(workload)}", look(workload))
+    return None
+
+
+def _reason(status: IncidentRollbackStatus) -> str:
+    ready = get(status.conditions, "Ready")
+    return ready.reason if ready else ""
+
+
+def _pace(since_patch: timedelta) -> float:
+    """Poll quickly at first: most rollouts take seconds."""
+    seconds = since_patch.total_seconds()
+    if seconds < 5:
+        return 0.25
+    return 1.0 if seconds < 30 else 2.0
