@@ -64,7 +64,7 @@ def read_settings() -> Settings:
     Raises SettingsError with one line that names each wrong variable.
     """
     try:
-        return Settings(_env_file=None)
+        return Settings()
     except ValidationError as error:
         wrong = (
             f"{PREFIX}{str(problem['loc'][0]).upper()}: {problem['msg']}"

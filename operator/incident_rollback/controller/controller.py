@@ -1,0 +1,144 @@
+"""The controller as a whole: the watch, the safety list, the tasks, and whether it is ready."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Final
+
+from pydantic import ValidationError
+
+from incident_rollback.controller.environments import EnvironmentCheck
+from incident_rollback.controller.runner import Runner, version_of
+from incident_rollback.controller.watch import UNSETTLED, Watch
+from incident_rollback.crd.v1alpha1 import IncidentRollback
+from incident_rollback.domain.raw import Json
+from incident_rollback.errors import RollbackError
+from incident_rollback.ports import Store
+from incident_rollback.telemetry.metrics import ControllerMetrics
+
+LIST_SECONDS: Final = (30.0, 60.0)
+CHECK_SECONDS: Final = (8.0, 12.0)
+SETTLE_SECONDS: Final = 2.0
+"""How long the watch may be behind the list before it counts as stale."""
+STALE_SECONDS: Final = 90.0
+"""Without one good list for so long, the process is not ready."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Controller:
+    """Feeds the runner from the watch and from the safety list."""
+
+    store: Store
+    runner: Runner
+    check: EnvironmentCheck
+    metrics: ControllerMetrics
+    _heard: dict[str, int] = field(default_factory=dict[str, int])
+    """By uid: the newest resourceVersion that the watch has told."""
+    _listed_at: float | None = None
+    _watch: Watch | None = None
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        self._watch = Watch(self.hear)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch.run(self._is_listable))
+            group.create_task(self._list_for_ever())
+            group.create_task(self._check_for_ever())
+
+    def hear(self, kind: str, raw: Json) -> None:
+        """Take in an event of the watch.  Leaving the selection reads as DELETED, too."""
+        rollback = _parse(raw)
+        if rollback is None:
+            return
+        uid = rollback.metadata.uid
+        if kind == "DELETED" and not rollback.status.settled:
+            self._heard.pop(uid, None)
+            self.runner.remove(uid)
+            return
+        self._heard[uid] = version_of(rollback)
+        self.runner.offer(rollback)
+        self.metrics.in_progress.set(len(self.runner.known()))
+
+    def why_not_ready(self) -> str:
+        """Say why the controller should not be relied on; "" when it can be."""
+        if self._listed_at is None:
+            return "the IncidentRollbacks could not be listed yet"
+        if monotonic() - self._listed_at > STALE_SECONDS:
+            return f"no list of the IncidentRollbacks for {STALE_SECONDS:g} s"
+        if self._watch is None or not self._watch.is_alive:
+            return "the watch is not running"
+        return ""
+
+    async def _is_listable(self) -> bool:
+        """List once, and take in what is there: the first turns need not wait for the watch."""
+        return await self._list() is not None
+
+    async def _list_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(random.uniform(*LIST_SECONDS))  # noqa: S311  # spreads the load
+            listed = await self._list()
+            if listed is not None:
+                await self._prune(listed)
+                await self._compare(listed)
+
+    async def _list(self) -> Sequence[IncidentRollback] | None:
+        try:
+            listed = await self.store.list_rollbacks(fields=UNSETTLED)
+        except RollbackError as error:
+            _log.warning("the IncidentRollbacks cannot be listed: %s", error)
+            return None
+        self._listed_at = monotonic()
+        for rollback in listed:
+            self.runner.offer(rollback)
+        self.metrics.in_progress.set(len(self.runner.known()))
+        return listed
+
+    async def _prune(self, listed: Sequence[IncidentRollback]) -> None:
+        """A relist of the watch does not tell what was deleted meanwhile: look, then forget."""
+        present = {rollback.metadata.uid for rollback in listed}
+        for uid, namespace, name in self.runner.names():
+            if uid in present:
+                continue
+            found = await self._get(namespace, name)
+            if found is None or found.metadata.uid != uid:
+                self.runner.remove(uid)
+            else:
+                self.runner.offer(found)
+        self._heard = {uid: version for uid, version in self._heard.items() if uid in present}
+
+    async def _get(self, namespace: str, name: str) -> IncidentRollback | None:
+        return await self.store.get(namespace, name)
+
+    async def _compare(self, listed: Sequence[IncidentRollback]) -> None:
+        """What the list shows and the watch did not tell: the watch is stale, start it again."""
+        await asyncio.sleep(SETTLE_SECONDS)
+        missed = [
+            rollback.metadata.name
+            for rollback in listed
+            if self._heard.get(rollback.metadata.uid, 0) < version_of(rollback)
+        ]
+        if missed and self._watch is not None:
+            self.metrics.watch_missed.inc(len(missed))
+            _log.warning("the watch did not tell of %s: starting it again", ", ".join(missed[:5]))
+            self._watch.restart()
+
+    async def _check_for_ever(self) -> None:
+        while True:
+            try:
+                await self.check.run_once()
+            except RollbackError as error:
+                _log.warning("the RollbackEnvironments were not checked: %s", error)
+            await asyncio.sleep(random.uniform(*CHECK_SECONDS))  # noqa: S311  # spreads the load
+
+
+def _parse(raw: Json) -> IncidentRollback | None:
+    try:
+        return IncidentRollback.model_validate(raw)
+    except ValidationError as error:
+        _log.warning("an IncidentRollback cannot be read: %s", error)
+        return None

@@ -1,0 +1,539 @@
+"""
+One turn of one rollback: observe, decide, record, act.
+
+Intent before effect: a claim is stored first, and only then the template is restored.  Safe to
+repeat: after a crash the workload itself tells what was done.
+"""
+
+import asyncio
+import logging
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from time import monotonic
+from typing import Final
+
+from incident_rollback.clients.translate import marker_text
+from incident_rollback.controller.outbox import ChangeFacts, Outbox, with_results
+from incident_rollback.crd.v1alpha1 import (
+    FINAL_PHASES,
+    IncidentRollback,
+    IncidentRollbackStatus,
+    Phase,
+    RollbackEnvironment,
+)
+from incident_rollback.domain import timeline
+from incident_rollback.domain.conditions import get
+from incident_rollback.domain.decision import decide, in_time
+from incident_rollback.domain.environment import Place, find_place, find_workload, hears_incidents
+from incident_rollback.domain.incident import IncidentFacts
+from incident_rollback.domain.moves import Claim, Hold, Move, Refuse, Restore, Wait, Watch
+from incident_rollback.domain.names import intent_of
+from incident_rollback.domain.observation import Observation, is_written
+from incident_rollback.domain.record import Teller, record, with_reported
+from incident_rollback.domain.words import join
+from incident_rollback.domain.workload import Revision, Workload, WorkloadRef
+from incident_rollback.errors import (
+    ForbiddenError,
+    InvalidRequestError,
+    RejectedError,
+    RollbackError,
+    StaleReadError,
+)
+from incident_rollback.ports import Clock, Cluster, ClusterEvent, Store, TemplatePatch, Timeline
+
+ASK_SECONDS: Final = 1.0
+"""How long FireHydrant may take to say whether the incident is a drill, or closed."""
+FACTS_KEEP: Final = timedelta(seconds=60)
+QUICK_TRIES: Final = 5
+"""How often a failed guard is followed by another look at once."""
+ACK_SECONDS: Final = 2.0
+MESSAGE_SECONDS: Final = 15.0
+_ATTEMPT: Final = re.compile(r"[0-9a-f]{16}-[2-5]$")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Memory:
+    """What one process remembers of one rollback.  Losing it costs reads, nothing else."""
+
+    facts: IncidentFacts | None = None
+    has_asked: bool = False
+    place: Place | None = None
+    hears: bool = True
+    stale_tries: int = 0
+    patched_at: datetime | None = None
+    """As seen, and not yet stored."""
+    healthy_since: datetime | None = None
+    """As seen, and not yet stored: it waits to share a write."""
+    written_at: float = 0.0
+    """Monotonic time of the last status write, in seconds."""
+    posted: set[str] = field(default_factory=set[str])
+    """Keys of the Kubernetes Events that are posted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What came of a turn."""
+
+    rollback: IncidentRollback | None
+    """As stored now; None: the resource is gone."""
+    move: Move
+    after: float
+    """Seconds until the next one; a wake may come earlier."""
+
+
+@dataclass
+class Reconciler:
+    """Takes turns.  Everything it needs from outside is given to it."""
+
+    store: Store
+    cluster: Cluster
+    clock: Clock
+    timeline: Timeline | None
+    outbox: Outbox | None
+    home: str
+    process: str
+
+    async def turn(self, rollback: IncidentRollback, memory: Memory, wake: "Wake") -> Turn:
+        """
+        Take one turn and say when the next one is due.
+
+        Raises TransientError when the API server did not answer; nothing is lost by that.
+        """
+        seen = await self._observe(_as_remembered(self._with_results(rollback), memory), memory)
+        move = decide(seen)
+        if isinstance(move, Claim) and self._is_forgetful(seen, memory):
+            seen = replace(seen, facts=await self._ask(rollback, memory))
+            move = decide(seen)
+        if isinstance(move, Watch):
+            memory.patched_at, memory.healthy_since = move.patched_at, move.healthy_since
+        stored = await self._store(rollback, seen, move, memory)
+        if stored is None:
+            return Turn(None, move, 0)
+        after = _pause(move)
+        if isinstance(move, (Claim, Restore)):
+            revision = move.aim.revision if isinstance(move, Claim) else move.revision
+            stored, after = await self._restore(replace(seen, rollback=stored), revision, memory)
+        if stored is not None:
+            self._tell(stored, seen.workload, memory, wake)
+            await self._post_events(stored, seen.workload, memory)
+        return Turn(stored, move, after)
+
+    async def farewell(self, rollback: IncidentRollback) -> None:
+        """A resource was deleted after its patch: one last note, and an Event on the workload."""
+        status = rollback.status
+        if status.phase is not Phase.ROLLING_BACK or status.target is None:
+            return
+        workload = await self._read_target(rollback)
+        if not isinstance(workload, Workload) or not is_written(rollback, workload):
+            return
+        text = timeline.deleted_text(rollback)
+        incident = rollback.spec.incident
+        if self.outbox is not None and incident is not None:
+            now = self.clock.now()
+            updates = timeline.add((), "deleted", text, now=now, process=self.process)
+            uid = rollback.metadata.uid
+            self.outbox.submit(uid, incident.id, updates, wake=lambda: None)
+            self.outbox.forget(uid)
+        await self._post(_on_workload(rollback, "deleted", "Warning", "RollbackUnwatched", text))
+
+    # --- observe ---
+
+    async def _observe(self, rollback: IncidentRollback, memory: Memory) -> Observation:
+        now = self.clock.now()
+        phase = rollback.status.phase
+        if phase in FINAL_PHASES and not _is_held(rollback.status):
+            return Observation(rollback, now, place=memory.place)
+        if rollback.status.patched_at is not None:
+            return await self._observe_patched(rollback, memory)
+        try:
+            environments, others, facts = await asyncio.gather(
+                self.store.list_environments(),
+                self._others(rollback),
+                self._facts(rollback, memory),
+            )
+        except ForbiddenError as error:
+            return Observation(rollback, now, hindrance=_not_permitted(error))
+        memory.hears = hears_incidents(rollback.metadata.namespace, environments, self.home)
+        place = find_place(rollback, environments, self.home)
+        seen = Observation(rollback, now, others=others, facts=facts)
+        if isinstance(place, Place):
+            memory.place = place
+            seen = replace(seen, place=place)
+        else:
+            seen = replace(seen, hindrance=place)
+        return await self._with_workload(seen)
+
+    async def _observe_patched(self, rollback: IncidentRollback, memory: Memory) -> Observation:
+        """After the patch only the workload matters; the policy is that of the claim's turn."""
+        if memory.place is None:
+            memory.place = await self._place(rollback, memory)
+        seen = Observation(rollback, self.clock.now(), place=memory.place)
+        workload = await self._read_target(rollback)
+        if isinstance(workload, Wait):
+            return replace(seen, hindrance=workload)
+        return replace(seen, workload=workload, now=self.clock.now())
+
+    async def _place(self, rollback: IncidentRollback, memory: Memory) -> Place | None:
+        environments = await self.store.list_environments()
+        memory.hears = hears_incidents(rollback.metadata.namespace, environments, self.home)
+        place = find_place(rollback, environments, self.home)
+        return place if isinstance(place, Place) else None
+
+    async def _with_workload(self, seen: Observation) -> Observation:
+        """Read the claimed workload or, before the claim, the one that the place leads to."""
+        found: Workload | Wait | Refuse | None
+        if seen.rollback.status.phase is not Phase.PENDING:
+            found = await self._read_target(seen.rollback)
+        elif seen.place is not None:
+            found = await self._find(seen.place)
+        else:
+            return seen
+        if isinstance(found, (Wait, Refuse)):
+            return replace(seen, hindrance=found)
+        return replace(seen, workload=found, now=self.clock.now())
+
+    async def _find(self, place: Place) -> Workload | Wait | Refuse | None:
+        try:
+            labelled = (
+                ()
+                if place.is_exact
+                else await self.cluster.labelled_workloads(place.namespace, place.name)
+            )
+            ref = find_workload(place, labelled)
+            return await self.cluster.read_workload(ref) if isinstance(ref, WorkloadRef) else ref
+        except ForbiddenError as error:
+            return _not_permitted(error)
+        except InvalidRequestError as error:
+            return Refuse("WorkloadNotFound", str(error), "correct the mapping of the service")
+
+    async def _read_target(self, rollback: IncidentRollback) -> Workload | Wait | None:
+        target = rollback.status.target
+        if target is None:
+            return None
+        try:
+            return await self.cluster.read_workload(WorkloadRef(target.namespace, target.name))
+        except ForbiddenError as error:
+            return _not_permitted(error)
+
+    async def _others(self, rollback: IncidentRollback) -> Sequence[IncidentRollback]:
+        """Return those that have claimed and not ended, and those of the same incident."""
+        queries = [self.store.list_rollbacks(fields="status.phase=RollingBack")]
+        if rollback.spec.incident is not None:
+            value = _field_value(rollback.spec.incident.id)
+            queries.append(
+                self.store.list_rollbacks(
+                    namespace=rollback.metadata.namespace, fields=f"spec.incident.id={value}"
+                )
+            )
+        found = await asyncio.gather(*queries)
+        by_uid = {r.metadata.uid: r for group in found for r in group}
+        by_uid.pop(rollback.metadata.uid, None)
+        return tuple(by_uid.values())
+
+    async def _facts(self, rollback: IncidentRollback, memory: Memory) -> IncidentFacts | None:
+        if memory.has_asked or not self._must_ask(rollback):
+            return memory.facts
+        return await self._ask(rollback, memory)
+
+    def _must_ask(self, rollback: IncidentRollback) -> bool:
+        """Ask where the request cannot know: no severity, a later attempt, an old request."""
+        incident = rollback.spec.incident
+        if incident is None or self.timeline is None:
+            return False
+        created = rollback.metadata.creation_timestamp
+        asked_at = rollback.spec.requested_at or created
+        is_old = asked_at is not None and self.clock.now() - asked_at > FACTS_KEEP
+        return is_old or incident.severity is None or bool(_ATTEMPT.search(rollback.metadata.name))
+
+    def _is_forgetful(self, seen: Observation, memory: Memory) -> bool:
+        if not self._must_ask(seen.rollback):
+            return False
+        return memory.facts is None or seen.now - memory.facts.asked_at > FACTS_KEEP
+
+    async def _ask(self, rollback: IncidentRollback, memory: Memory) -> IncidentFacts | None:
+        """Ask FireHydrant, for a second at most; what it does not say stands in nobody's way."""
+        incident = rollback.spec.incident
+        if self.timeline is None or incident is None:
+            return None
+        memory.has_asked = True
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                memory.facts = await self.timeline.read_incident(incident.id)
+        except (RollbackError, TimeoutError) as error:
+            _log.info("the incident could not be looked up; going on: %r", error)
+        return memory.facts
+
+    # --- record ---
+
+    async def _store(
+        self, before: IncidentRollback, seen: Observation, move: Move, memory: Memory
+    ) -> IncidentRollback | None:
+        """Write the status if it is news to what is stored; None: the resource is gone."""
+        drafted = record(seen, move, Teller(self.process, self._silence(seen.rollback, memory)))
+        drafted = with_reported(drafted, self._trouble(drafted), seen.now)
+        age = monotonic() - memory.written_at
+        if not is_worth_writing(before.status, drafted.status, age):
+            return before
+        stored = await self.store.save(drafted)
+        memory.written_at = monotonic()
+        return stored
+
+    def _silence(self, rollback: IncidentRollback, memory: Memory) -> str:
+        if rollback.spec.incident is None:
+            return "NoIncident"
+        if not memory.hears:
+            return "NotListed"
+        return "NoKey" if self.outbox is None else ""
+
+    def _with_results(self, rollback: IncidentRollback) -> IncidentRollback:
+        if self.outbox is None:
+            return rollback
+        status = rollback.status
+        updates = with_results(status.updates, self.outbox.results(rollback.metadata.uid))
+        if updates == status.updates:
+            return rollback
+        return rollback.model_copy(
+            update={"status": status.model_copy(update={"updates": updates})}
+        )
+
+    def _trouble(self, rollback: IncidentRollback) -> tuple[str, str] | None:
+        if self.outbox is None:
+            return None
+        trouble = self.outbox.results(rollback.metadata.uid).trouble
+        return (trouble.reason, trouble.message) if trouble else None
+
+    # --- act ---
+
+    async def _restore(
+        self, seen: Observation, revision: Revision, memory: Memory
+    ) -> tuple[IncidentRollback | None, float]:
+        """Patch the template, guarded by what was just observed; say when to look again."""
+        assert seen.workload is not None  # noqa: S101  # a claim and a restore rest on one
+        if await self._is_suspended(seen):
+            return seen.rollback, 0.0  # The next turn says so.
+        try:
+            await self.cluster.restore_template(self._patch(seen, seen.workload, revision))
+        except StaleReadError:
+            memory.stale_tries += 1
+            is_quick = memory.stale_tries <= QUICK_TRIES
+            return seen.rollback, random.uniform(0.02, 0.2) if is_quick else 2.0  # noqa: S311
+        except RejectedError as error:
+            fix = "ask whoever owns the admission policy, or restore another revision"
+            return await self._store(
+                seen.rollback, seen, Refuse(error.reason, str(error), fix), memory
+            ), 0.0
+        except ForbiddenError as error:
+            wait = in_time(seen, _not_permitted(error))
+            return await self._store(seen.rollback, seen, wait, memory), _pause(wait)
+        return seen.rollback, 0.25
+
+    async def _is_suspended(self, seen: Observation) -> bool:
+        """The red switch is looked at once more, right before the patch."""
+        environments: Sequence[RollbackEnvironment] = await self.store.list_environments()
+        place = find_place(seen.rollback, environments, self.home)
+        return not isinstance(place, Place) or bool(place.suspended_by)
+
+    def _patch(self, seen: Observation, workload: Workload, revision: Revision) -> TemplatePatch:
+        metadata = seen.rollback.metadata
+        return TemplatePatch(
+            ref=workload.ref,
+            uid=workload.uid,
+            generation=workload.generation,
+            revision=workload.number,
+            template=revision.template,
+            marker=marker_text(metadata.uid, intent_of(seen.rollback), self.clock.now()),
+        )
+
+    def _tell(
+        self, stored: IncidentRollback, workload: Workload | None, memory: Memory, wake: "Wake"
+    ) -> None:
+        """Hand what is stored and not yet told to the outbox."""
+        incident = stored.spec.incident
+        if self.outbox is None or incident is None or not memory.hears:
+            return
+        status = stored.status
+        if status.settled:
+            self.outbox.forget(stored.metadata.uid)
+            return
+        is_patched = status.phase is not Phase.ROLLING_BACK or is_written(stored, workload)
+        updates = [u for u in status.updates if u.key != "start" or is_patched]
+        self.outbox.submit(
+            stored.metadata.uid, incident.id, updates, wake=wake, change=_change_facts(stored)
+        )
+
+    async def _post_events(
+        self, stored: IncidentRollback, workload: Workload | None, memory: Memory
+    ) -> None:
+        """Post the Events that are due and not yet posted by this process; their names repeat."""
+        for event in due_events(stored, workload):
+            name = f"{event.kind}-{event.key}"
+            if name not in memory.posted:
+                memory.posted.add(name)
+                await self._post(event)
+
+    async def _post(self, event: ClusterEvent) -> None:
+        """Events are best effort: the status is the record."""
+        try:
+            await self.cluster.post_event(event)
+        except RollbackError as error:
+            _log.warning("an Event could not be posted: %s", error)
+
+
+class Wake:
+    """What the outbox calls when it has results."""
+
+    def __init__(self, call: "asyncio.Event") -> None:
+        self._event = call
+        self.has_results = False
+
+    def __call__(self) -> None:
+        """Wake the task that waits."""
+        self.has_results = True
+        self._event.set()
+
+
+def is_worth_writing(
+    before: IncidentRollbackStatus, after: IncidentRollbackStatus, age: float
+) -> bool:
+    """
+    Say whether a status is news, `age` seconds after the last write.
+
+    What anybody waits for is written at once.  That the patch went in, that the pods are healthy
+    and that a note was taken may wait a moment to share a write: each can be seen again.  The
+    count of pods alone is written each 15 s.
+    """
+    if before == after:
+        return False
+    if after.phase is not Phase.ROLLING_BACK or _essence(before) != _essence(after):
+        return True
+    if _shared(before) != _shared(after):
+        return age >= ACK_SECONDS
+    return age >= MESSAGE_SECONDS
+
+
+def due_events(rollback: IncidentRollback, workload: Workload | None) -> Sequence[ClusterEvent]:
+    """Return the Events that this state calls for, on the workload and on the resource."""
+    status = rollback.status
+    events: list[ClusterEvent] = []
+    is_patched = status.patched_at is not None or (
+        status.phase is Phase.ROLLING_BACK and is_written(rollback, workload)
+    )
+    if is_patched and status.to is not None:
+        text = f"template of revision {status.to.revision} restored ({join(status.to.images)}) by "
+        text += f"IncidentRollback {rollback.metadata.namespace}/{rollback.metadata.name}"
+        events.append(_on_workload(rollback, "start", "Normal", "RollbackStarted", text))
+    ready = get(status.conditions, "Ready")
+    if status.phase in FINAL_PHASES and ready is not None:
+        kind = "Normal" if ready.status == "True" else "Warning"
+        reason = f"Rollback{status.phase}"
+        text = f"{ready.reason}: {ready.message}"
+        if is_patched:
+            events.append(_on_workload(rollback, "end", kind, reason, text))
+        events.append(_on_resource(rollback, kind, reason, text))
+    return events
+
+
+def _essence(status: IncidentRollbackStatus) -> IncidentRollbackStatus:
+    conditions = tuple(
+        c.model_copy(update={"message": ""}) if c.type in ("Ready", "Reconciling") else c
+        for c in status.conditions
+        if c.type != "Reported"
+    )
+    keys = tuple(
+        u.model_copy(update={"text": "", "delivered_at": None, "external_id": ""})
+        for u in status.updates
+        if u.key != "progress"
+    )
+    unshared = {"patched_at": None, "healthy_since": None}
+    return status.model_copy(update={"conditions": conditions, "updates": keys, **unshared})
+
+
+def _shared(status: IncidentRollbackStatus) -> tuple[object, ...]:
+    """Return what may wait a moment."""
+    return status.updates, status.patched_at, status.healthy_since
+
+
+def _as_remembered(rollback: IncidentRollback, memory: Memory) -> IncidentRollback:
+    """Return a rollback with what this process saw of it and has not stored yet."""
+    status = rollback.status
+    if status.phase is not Phase.ROLLING_BACK or memory.patched_at is None:
+        return rollback
+    seen = {"patched_at": memory.patched_at, "healthy_since": memory.healthy_since}
+    return rollback.model_copy(update={"status": status.model_copy(update=seen)})
+
+
+def _is_held(status: IncidentRollbackStatus) -> bool:
+    """The workload is still to be watched: it was changed, and the hold is not over."""
+    return status.patched_at is not None and get(status.conditions, "Held") is None
+
+
+def _on_workload(
+    rollback: IncidentRollback, key: str, kind: str, reason: str, text: str
+) -> ClusterEvent:
+    target = rollback.status.target
+    assert target is not None  # noqa: S101  # only what was claimed is spoken of
+    return ClusterEvent(
+        api_version="apps/v1",
+        kind=target.kind,
+        namespace=target.namespace,
+        name=target.name,
+        uid=target.uid,
+        key=f"{rollback.metadata.uid[:8]}-{key}",
+        type="Warning" if kind == "Warning" else "Normal",
+        reason=reason,
+        message=text,
+    )
+
+
+def _on_resource(rollback: IncidentRollback, kind: str, reason: str, text: str) -> ClusterEvent:
+    return ClusterEvent(
+        api_version=rollback.api_version,
+        kind=rollback.kind,
+        namespace=rollback.metadata.namespace,
+        name=rollback.metadata.name,
+        uid=rollback.metadata.uid,
+        key="end",
+        type="Warning" if kind == "Warning" else "Normal",
+        reason=reason,
+        message=text,
+    )
+
+
+def _change_facts(rollback: IncidentRollback) -> ChangeFacts | None:
+    status = rollback.status
+    if status.patched_at is None or status.finished_at is None or status.target is None:
+        return None
+    return ChangeFacts(
+        starts_at=status.patched_at,
+        ends_at=status.finished_at,
+        relation=timeline.relation_of(rollback),
+        labels={
+            "type": "rollback",
+            "namespace": status.target.namespace,
+            "deployment": status.target.name,
+        },
+        why=f"IncidentRollback {rollback.metadata.name}",
+    )
+
+
+def _not_permitted(error: ForbiddenError) -> Wait:
+    return Wait(
+        error.reason,
+        str(error),
+        "let the operator into the namespace: kubectl apply -k manifests/target-namespace",
+        after=2.0,
+    )
+
+
+def _pause(move: Move) -> float:
+    return move.after if isinstance(move, (Wait, Watch, Hold)) else 0.0
+
+
+def _field_value(value: str) -> str:
+    """Escape a value for a field selector."""
+    return re.sub(r"([\\,=])", r"\\\1", value)

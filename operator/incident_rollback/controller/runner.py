@@ -1,0 +1,206 @@
+"""
+One task for each unsettled rollback: wake, take a turn, wait.
+
+The runner keeps the newest version of each resource that it has heard of, from the watch, from
+the safety list and from the answers to its own writes.  What is not newer wakes nobody.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from time import monotonic, perf_counter
+from typing import Final
+
+from incident_rollback.controller.reconcile import Memory, Reconciler, Turn, Wake
+from incident_rollback.crd.v1alpha1 import IncidentRollback
+from incident_rollback.domain.conditions import get
+from incident_rollback.errors import ConflictError, RollbackError, TransientError
+from incident_rollback.ports import Store
+
+FIRST_PAUSE_SECONDS: Final = 0.2
+LONGEST_PAUSE_SECONDS: Final = 2.0
+STUCK_PAUSE_SECONDS: Final = 15.0
+"""After a fault that no retry is known to mend."""
+
+Observe = Callable[[IncidentRollback, Turn, float], None]
+"""Is told of each turn and of its length in seconds."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Life:
+    """What the runner has on one resource."""
+
+    latest: IncidentRollback
+    nudge: asyncio.Event = field(default_factory=asyncio.Event)
+    memory: Memory = field(default_factory=Memory)
+    failures: int = 0
+    is_deleted: bool = False
+    task: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
+        self.wake = Wake(self.nudge)
+
+
+@dataclass
+class Runner:
+    """Runs the tasks.  All methods are for the loop that it lives in."""
+
+    reconciler: Reconciler
+    store: Store
+    observe: Observe
+    _lives: dict[str, _Life] = field(default_factory=dict[str, _Life])
+    _farewells: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
+    is_closed: bool = False
+
+    def offer(self, rollback: IncidentRollback) -> bool:
+        """Take in a version of a resource; say whether it was news."""
+        uid = rollback.metadata.uid
+        life = self._lives.get(uid)
+        if self.is_closed or (life is None and rollback.status.settled):
+            return False
+        if life is None:
+            life = self._lives[uid] = _Life(rollback)
+            life.task = asyncio.create_task(self._run(life), name=f"rollback {uid}")
+            return True
+        if version_of(rollback) <= version_of(life.latest):
+            return False
+        life.latest = rollback
+        life.nudge.set()
+        return True
+
+    def remove(self, uid: str) -> None:
+        """A resource is gone: end its task, and say goodbye where its patch is in."""
+        life = self._lives.pop(uid, None)
+        if life is None:
+            return
+        life.is_deleted = True
+        life.nudge.set()
+        if life.task is not None:
+            life.task.cancel()
+        if not self.is_closed:
+            task = asyncio.create_task(self._say_goodbye(life), name=f"goodbye {uid}")
+            self._farewells.add(task)
+            task.add_done_callback(self._farewells.discard)
+
+    def known(self) -> frozenset[str]:
+        """Return the uids of the resources that have a task."""
+        return frozenset(self._lives)
+
+    def names(self) -> Iterable[tuple[str, str, str]]:
+        """Return uid, namespace and name of the resources that have a task."""
+        return [
+            (uid, life.latest.metadata.namespace, life.latest.metadata.name)
+            for uid, life in self._lives.items()
+        ]
+
+    async def close(self) -> None:
+        """End every task at once: each may be killed at any line."""
+        self.is_closed = True
+        tasks = [life.task for life in self._lives.values() if life.task is not None]
+        for task in (*tasks, *self._farewells):
+            task.cancel()
+        await asyncio.gather(*tasks, *self._farewells, return_exceptions=True)
+        self._lives.clear()
+
+    async def _run(self, life: _Life) -> None:
+        """Take turns until the rollback is settled or gone; a failing turn is repeated, later."""
+        while not life.latest.status.settled and not life.is_deleted:
+            life.nudge.clear()  # Before the turn: what comes during it is not lost.
+            life.wake.has_results = False
+            known = version_of(life.latest)
+            pause = await self._turn(life)
+            if pause is None:
+                break
+            await self._wait(life, max(known, version_of(life.latest)), pause)
+        self._lives.pop(life.latest.metadata.uid, None)
+
+    async def _turn(self, life: _Life) -> float | None:
+        """Take one turn; return the pause after it in seconds, None when the resource is gone."""
+        before, began = life.latest, perf_counter()
+        try:
+            turn = await self.reconciler.turn(before, life.memory, life.wake)
+        except ConflictError:
+            return await self._read_again(life)
+        except TransientError as error:
+            return self._later(life, error)
+        except RollbackError as error:
+            _log.error("a turn failed: %s", error, extra=_labels(before))
+            return STUCK_PAUSE_SECONDS
+        except Exception:  # noqa: BLE001  # the outermost edge: one rollback must not end the others
+            _log.exception("a turn failed unexpectedly", extra=_labels(before))
+            return STUCK_PAUSE_SECONDS
+        life.failures = 0
+        self.observe(before, turn, perf_counter() - began)
+        if turn.rollback is None:
+            return None
+        if version_of(turn.rollback) > version_of(life.latest):
+            life.latest = turn.rollback
+        return turn.after
+
+    async def _read_again(self, life: _Life) -> float | None:
+        """Somebody wrote it since: go on from what is stored now."""
+        metadata = life.latest.metadata
+        try:
+            found = await self.store.get(metadata.namespace, metadata.name)
+        except TransientError as error:
+            return self._later(life, error)
+        if found is None or found.metadata.uid != metadata.uid:
+            return None
+        if version_of(found) > version_of(life.latest):
+            life.latest = found
+        return random.uniform(0.0, 0.1)  # noqa: S311  # spreads two controllers
+
+    def _later(self, life: _Life, error: TransientError) -> float:
+        life.failures += 1
+        ceiling = min(
+            LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * float(2 ** min(life.failures, 8))
+        )
+        pause = max(error.retry_after if error.retry_after > ceiling else 0.0, ceiling)
+        _log.warning(
+            "a turn is repeated: %s", error, extra={**_labels(life.latest), "tries": life.failures}
+        )
+        return pause * random.uniform(0.5, 1.0)  # noqa: S311  # spreads the load
+
+    async def _wait(self, life: _Life, known: int, pause: float) -> None:
+        """Wait until the pause is over, something newer came in, or the outbox has results."""
+        until = monotonic() + pause
+        while (left := until - monotonic()) > 0:
+            if version_of(life.latest) > known or life.wake.has_results or life.is_deleted:
+                return
+            try:
+                async with asyncio.timeout(left):
+                    await life.nudge.wait()
+            except TimeoutError:
+                return
+            life.nudge.clear()
+
+    async def _say_goodbye(self, life: _Life) -> None:
+        try:
+            await self.reconciler.farewell(life.latest)
+        except RollbackError as error:
+            _log.warning("a last word failed: %s", error, extra=_labels(life.latest))
+
+
+def version_of(rollback: IncidentRollback) -> int:
+    """Return the resourceVersion as the integer that it is on every supported server."""
+    version = rollback.metadata.resource_version
+    return int(version) if version.isdigit() else 0
+
+
+def reason_of(rollback: IncidentRollback) -> str:
+    """Return the reason of the condition Ready; "" before the first turn."""
+    ready = get(rollback.status.conditions, "Ready")
+    return ready.reason if ready else ""
+
+
+def _labels(rollback: IncidentRollback) -> dict[str, str]:
+    incident = rollback.spec.incident
+    return {
+        "namespace": rollback.metadata.namespace,
+        "rollback": rollback.metadata.name,
+        "incident": incident.id if incident else "",
+    }

@@ -1,0 +1,62 @@
+"""Logging: one JSON object a line for machines, or one line of text for people."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+_STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {
+    "message",
+    "asctime",
+    "taskName",
+}
+_NOISY: Final = ("kopf", "aiohttp.access", "httpx", "httpcore", "asyncio")
+
+
+class JsonFormatter(logging.Formatter):
+    """ISO 8601 in UTC, level, logger, message, and whatever was given as `extra`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "msg": record.getMessage(),
+            **extras_of(record),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+class TextFormatter(logging.Formatter):
+    """The same for people."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line, and the traceback where there is one."""
+        extras = "".join(
+            f" {key}={value}" for key, value in extras_of(record).items() if value != ""
+        )
+        at = datetime.fromtimestamp(record.created, UTC)
+        line = f"{at:%H:%M:%S.%f}"[:-3] + f" {record.levelname:<7} {record.getMessage()}{extras}"
+        return line + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
+
+
+def extras_of(record: logging.LogRecord) -> dict[str, Any]:
+    """Return what was given as `extra`."""
+    return {
+        k: v for k, v in record.__dict__.items() if k not in _STANDARD and not k.startswith("_")
+    }
+
+
+def set_up(style: Literal["json", "text"], level: str) -> None:
+    """Log to stderr; libraries that talk on each call are heard from WARNING on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # It says at each start that it leaves the signals alone; that is what its thread is for.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,191 @@
+"""The composition root: settings become clients, clients become the two processes."""
+
+import asyncio
+import logging
+import secrets
+import signal
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Final, cast
+
+from prometheus_client import CollectorRegistry
+
+from incident_rollback.clients.clock import ApiClock
+from incident_rollback.clients.connection import Connection, connect
+from incident_rollback.clients.store import KubernetesStore
+from incident_rollback.errors import RollbackError, TransientError
+from incident_rollback.settings import Settings
+from incident_rollback.telemetry.ops import Readiness, make_ops_app, serve
+
+if TYPE_CHECKING:
+    from incident_rollback.controller.outbox import Outbox
+    from incident_rollback.ports import Timeline
+
+WARM_SECONDS: Final = 25.0
+START_PAUSE_SECONDS: Final = 0.5
+
+_log = logging.getLogger(__name__)
+
+
+async def run_controller(settings: Settings, clock: ApiClock) -> None:
+    """Run the controller until SIGTERM or SIGINT.  Raises SettingsError at start."""
+    from incident_rollback.clients.cluster import KubernetesCluster  # not the bridge's
+    from incident_rollback.controller.controller import Controller
+    from incident_rollback.controller.environments import EnvironmentCheck
+    from incident_rollback.controller.reconcile import Reconciler
+    from incident_rollback.controller.report import TurnReport
+    from incident_rollback.controller.runner import Runner
+    from incident_rollback.telemetry.metrics import ControllerMetrics
+
+    metrics = ControllerMetrics()
+    async with _connected(clock) as connection, _telling(settings, clock) as (timeline, outbox):
+        store = KubernetesStore(connection, settings.namespace)
+        cluster = KubernetesCluster(connection)
+        reconciler = Reconciler(
+            store=store,
+            cluster=cluster,
+            clock=clock,
+            timeline=timeline,
+            outbox=outbox,
+            home=settings.namespace,
+            process=outbox.process_id if outbox else secrets.token_hex(8),
+        )
+        runner = Runner(reconciler, store, TurnReport(metrics, clock))
+        controller = Controller(store, runner, EnvironmentCheck(store, cluster, clock), metrics)
+        async with _ops(settings, metrics.registry, controller.why_not_ready):
+            await _until_stopped(_after_start(connection, controller.run))
+            await runner.close()
+
+
+async def run_bridge(settings: Settings, clock: ApiClock) -> None:
+    """Run the bridge until SIGTERM or SIGINT.  Raises SettingsError at start."""
+    from incident_rollback.bridge.app import make_app, make_runner  # not the controller's
+    from incident_rollback.bridge.secrets import Secrets
+    from incident_rollback.telemetry.metrics import BridgeMetrics
+
+    metrics = BridgeMetrics()
+    hmac_secrets = Secrets(settings.hmac_secrets_dir)
+    reached = asyncio.Event()
+
+    def why_not_ready() -> str:
+        if not hmac_secrets.are_loaded():
+            return "there is no HMAC secret: INCIDENT_ROLLBACK_HMAC_SECRETS_DIR"
+        return "" if reached.is_set() else "the API server was not reached yet"
+
+    async def wait_for_ever() -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    async with _connected(clock) as connection:
+        app = make_app(
+            KubernetesStore(connection, settings.namespace),
+            hmac_secrets,
+            clock,
+            namespace=settings.namespace,
+            observe=metrics.observe,
+        )
+        async with _ops(settings, metrics.registry, why_not_ready):
+            server = await serve(make_runner(app), settings.bridge_host, settings.bridge_port)
+            try:
+                await _until_stopped(_after_start(connection, wait_for_ever))
+            finally:
+                await server.cleanup()
+
+
+@asynccontextmanager
+async def _connected(clock: ApiClock) -> AsyncGenerator[Connection]:
+    connection = await connect(clock)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def _telling(
+    settings: Settings, clock: ApiClock
+) -> AsyncGenerator["tuple[Timeline | None, Outbox | None]"]:
+    """Yield the timeline and the outbox; None twice, said once, when there is no key."""
+    from incident_rollback.clients.firehydrant import FireHydrant, KeyFile
+    from incident_rollback.controller.limiter import Limiter
+    from incident_rollback.controller.outbox import Outbox
+
+    if settings.firehydrant_api_key_file is None:
+        _log.warning("no FireHydrant API key: incidents are not told, all else works")
+        yield None, None
+        return
+    limiter = Limiter()
+    timeline = FireHydrant(
+        str(settings.firehydrant_url),
+        KeyFile(settings.firehydrant_api_key_file),
+        now=clock.now,
+        on_extra=limiter.charge,
+    )
+    outbox = Outbox(timeline, limiter=limiter, now=clock.now)
+    try:
+        yield timeline, outbox
+    finally:
+        await outbox.close()
+        await timeline.close()
+
+
+@asynccontextmanager
+async def _ops(
+    settings: Settings, registry: CollectorRegistry, readiness: Readiness
+) -> AsyncGenerator[None]:
+    runner = await serve(make_ops_app(registry, readiness), settings.ops_host, settings.ops_port)
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def _after_start(connection: Connection, then: Callable[[], Awaitable[None]]) -> None:
+    """Wait for the API server, refuse one that is too old, keep connections warm, and go on."""
+    while True:
+        try:
+            await connection.server_version()
+            break
+        except TransientError as error:
+            _log.warning("waiting for the API server: %s", error)
+            await asyncio.sleep(START_PAUSE_SECONDS)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_keep_warm(connection))
+        group.create_task(_run(then))
+
+
+async def _run(then: Callable[[], Awaitable[None]]) -> None:
+    await then()
+
+
+async def _keep_warm(connection: Connection) -> None:
+    while True:
+        with suppress(RollbackError):  # Whoever needs the connection next says what is wrong.
+            await connection.warm()
+        await asyncio.sleep(WARM_SECONDS)
+
+
+async def _until_stopped(work: Awaitable[None]) -> None:
+    """Await the work until it fails, or SIGTERM or SIGINT comes."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    working = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stopped.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if working.done():
+        _raise(working)
+    working.cancel()
+    with suppress(asyncio.CancelledError, BaseExceptionGroup):
+        await working
+
+
+def _raise(working: "asyncio.Future[None]") -> None:
+    """Raise what ended the work, out of the groups that it came in."""
+    error = working.exception()
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    if error is not None:
+        raise error
