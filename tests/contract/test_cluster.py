@@ -1,0 +1,433 @@
+"""One suite for ports.Cluster: against the fake, and against the real client over HTTP."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Protocol
+
+import pytest
+from kubernetes.aio.client import Configuration
+
+from incident_rollback.clients.clock import ApiClock
+from incident_rollback.clients.cluster import KubernetesCluster
+from incident_rollback.clients.connection import Connection
+from incident_rollback.clients.translate import marker_text, to_workload
+from incident_rollback.crd.v1alpha1 import FIELD_MANAGER, SERVICE_LABEL
+from incident_rollback.domain.raw import Json
+from incident_rollback.domain.workload import WorkloadRef
+from incident_rollback.errors import (
+    ForbiddenError,
+    InvalidRequestError,
+    RejectedError,
+    RollbackError,
+    StaleReadError,
+    ThrottledError,
+    UnavailableError,
+)
+from incident_rollback.ports import Cluster, ClusterEvent, TemplatePatch
+from tests.fakes.apiserver import BARE_422, FakeApiServer, Fault, status
+from tests.fakes.clock import FakeClock
+from tests.fakes.cluster import FakeCluster
+from tests.unit.clients.raw_objects import UID, a_deployment, a_pod, a_replica_set, a_template
+
+REF = WorkloadRef("shop", "frontend")
+DEPLOYMENTS = "/apis/apps/v1/namespaces/shop/deployments"
+FRONTEND = f"{DEPLOYMENTS}/frontend"
+EVENTS = "/api/v1/namespaces/shop/events"
+REPLICA_SETS = [a_replica_set("2", "nginx:latest", pod_hash="77c9"), a_replica_set()]
+PODS = [a_pod(), a_pod(pod_hash="77c9", number=1)]
+
+
+class World(Protocol):
+    """A cluster, and how to arrange it."""
+
+    @property
+    def cluster(self) -> Cluster: ...
+
+    def put(self, deployment: Json, *, service: str = "") -> None: ...
+
+    def events(self) -> int: ...
+
+    def deny(self, namespace: str, verb: str, resource: str) -> None: ...
+
+    def now(self) -> FakeClock: ...
+
+
+@dataclass
+class InMemory:
+    cluster: FakeCluster
+
+    def put(self, deployment: Json, *, service: str = "") -> None:
+        self.cluster.put(to_workload(deployment, REPLICA_SETS, PODS), service=service)
+
+    def events(self) -> int:
+        return len(self.cluster.events)
+
+    def deny(self, namespace: str, verb: str, resource: str) -> None:
+        self.cluster.denied.add((namespace, verb, resource))
+
+    def now(self) -> FakeClock:
+        return FakeClock()
+
+
+@dataclass
+class OverHttp:
+    cluster: KubernetesCluster
+    server: FakeApiServer
+
+    def put(self, deployment: Json, *, service: str = "") -> None:
+        metadata = deployment["metadata"]
+        labels = {SERVICE_LABEL: service} if service else {}
+        self.server.put(
+            f"{DEPLOYMENTS}/{metadata['name']}",
+            {**deployment, "metadata": {**metadata, "labels": labels}},
+        )
+        for raw in REPLICA_SETS:
+            path = f"/apis/apps/v1/namespaces/shop/replicasets/{raw['metadata']['name']}"
+            labels = raw["metadata"]["labels"]
+            self.server.put(path, {**raw, "metadata": {**raw["metadata"], "labels": labels}})
+        for raw in PODS:
+            self.server.put(f"/api/v1/namespaces/shop/pods/{raw['metadata']['name']}", raw)
+
+    def events(self) -> int:
+        return sum(path.startswith(EVENTS) for path in self.server.objects)
+
+    def deny(self, namespace: str, verb: str, resource: str) -> None:
+        self.server.denied.add((namespace, verb, resource))
+
+    def now(self) -> FakeClock:
+        return FakeClock(self.server.at)
+
+
+@pytest.fixture
+async def server() -> AsyncGenerator[FakeApiServer]:
+    fake = FakeApiServer()
+    async with fake.serving():
+        yield fake
+
+
+@pytest.fixture
+async def real(server: FakeApiServer) -> AsyncGenerator[OverHttp]:
+    connection = Connection(Configuration(host=server.host), ApiClock())
+    yield OverHttp(KubernetesCluster(connection), server)
+    await connection.close()
+
+
+@pytest.fixture(params=["fake", "real"])
+def world(request: pytest.FixtureRequest, real: OverHttp) -> World:
+    return real if request.param == "real" else InMemory(FakeCluster(rolls_out=False))
+
+
+def a_patch(world: World) -> TemplatePatch:
+    return TemplatePatch(
+        ref=REF,
+        uid=UID,
+        generation=4,
+        revision=2,
+        template=REPLICA_SETS[1]["spec"]["template"],
+        marker=marker_text("0f0f", "3f9a1c27b0d4e6f8", world.now().now()),
+    )
+
+
+def an_event(**given: str) -> ClusterEvent:
+    event = ClusterEvent(
+        api_version="apps/v1",
+        kind="Deployment",
+        namespace="shop",
+        name="frontend",
+        uid=UID,
+        key="start-0f0f",
+        type="Normal",
+        reason="RollingBack",
+        message="back to nginx:1.18.0",
+    )
+    return replace(event, **given)  # type: ignore[arg-type]  # strings are what is changed here
+
+
+async def test_a_workload_that_is_not_there_is_none(world: World) -> None:
+    assert await world.cluster.read_workload(REF) is None
+
+
+async def test_a_snapshot_has_the_workload_its_revisions_and_its_pods(world: World) -> None:
+    world.put(a_deployment())
+    workload = await world.cluster.read_workload(REF)
+    assert workload == to_workload(a_deployment(), REPLICA_SETS, PODS)
+    assert workload is not None
+    assert [revision.number for revision in workload.revisions] == [2, 1]
+    assert len(workload.pods) == 2
+
+
+async def test_workloads_of_a_service_come_by_name(world: World) -> None:
+    for name, service in (("b", "web"), ("a", "web"), ("c", "other")):
+        world.put(a_deployment(metadata={"name": name}), service=service)
+    found = await world.cluster.labelled_workloads("shop", "web")
+    assert found == [WorkloadRef("shop", "a"), WorkloadRef("shop", "b")]
+    assert await world.cluster.labelled_workloads("shop", "nothing") == []
+
+
+async def test_a_restore_writes_template_and_marker_and_says_when(world: World) -> None:
+    world.put(a_deployment())
+    at = await world.cluster.restore_template(a_patch(world))
+    workload = await world.cluster.read_workload(REF)
+    assert at == world.now().now()
+    assert workload is not None
+    assert workload.template == a_template()
+    assert workload.marker is not None
+    assert (workload.marker.uid, workload.marker.at) == ("0f0f", at)
+    assert (workload.generation, workload.observed_generation) == (5, 4)
+    assert (workload.our_write_at, workload.template_writer) == (at, FIELD_MANAGER)
+    assert workload.wanted == 3
+
+
+GUARDS = [
+    pytest.param(a_deployment(metadata={"uid": "another"}), id="the uid is another"),
+    pytest.param(a_deployment(metadata={"generation": 5}), id="the generation has moved"),
+    pytest.param(
+        a_deployment(annotations={"deployment.kubernetes.io/revision": "3"}),
+        id="the revision has moved",
+    ),
+]
+
+
+@pytest.mark.parametrize("deployment", GUARDS)
+async def test_a_restore_of_another_object_than_the_judged_one_changes_nothing(
+    world: World, deployment: Json
+) -> None:
+    world.put(deployment)
+    before = await world.cluster.read_workload(REF)
+    with pytest.raises(StaleReadError):
+        await world.cluster.restore_template(a_patch(world))
+    assert await world.cluster.read_workload(REF) == before
+
+
+async def test_a_restore_of_what_is_gone_is_a_stale_read(world: World) -> None:
+    with pytest.raises(StaleReadError, match="is gone"):
+        await world.cluster.restore_template(a_patch(world))
+
+
+async def test_a_second_restore_meets_its_own_guard(world: World) -> None:
+    world.put(a_deployment())
+    await world.cluster.restore_template(a_patch(world))
+    with pytest.raises(StaleReadError):
+        await world.cluster.restore_template(a_patch(world))
+
+
+async def test_status_churn_does_not_stand_in_the_way(world: World) -> None:
+    world.put(a_deployment())
+    world.put(a_deployment(status={"readyReplicas": 1}))
+    await world.cluster.restore_template(a_patch(world))
+
+
+async def test_an_event_is_posted_once_for_its_key_and_object(world: World) -> None:
+    world.put(a_deployment())
+    for event in (an_event(), an_event(), an_event(key="end-0f0f"), an_event(uid="22222222")):
+        await world.cluster.post_event(event)
+    assert world.events() == 3
+
+
+async def test_may(world: World) -> None:
+    world.deny("shop", "patch", "deployments")
+    assert not await world.cluster.may("shop", "patch", "deployments")
+    assert await world.cluster.may("shop", "get", "deployments")
+    assert await world.cluster.may("other", "patch", "deployments")
+
+
+# What only the real client has to tell apart.
+
+RBAC = (
+    'deployments.apps "frontend" is forbidden: User "system:serviceaccount:ir:controller" cannot '
+    'patch resource "deployments" in API group "apps" in the namespace "shop"'
+)
+CAUSES = {
+    "name": "frontend",
+    "kind": "Deployment",
+    "causes": [{"field": "spec.template.spec.containers[0].image", "message": "required"}],
+}
+REFUSALS = [
+    pytest.param(Fault(422, BARE_422), StaleReadError, id="a bare 422 is a failed guard"),
+    pytest.param(Fault(409, status(409, "modified")), StaleReadError, id="409 is a race"),
+    pytest.param(Fault(422, status(422, "is invalid", reason="Invalid", details=CAUSES)),
+                 RejectedError, id="a 422 with causes is a refusal"),
+    pytest.param(Fault(422, status(422, 'admission webhook "p" denied the request: no')),
+                 RejectedError, id="a webhook's 422 has no details and is a refusal"),
+    pytest.param(Fault(422, status(422, "forbidden", details={"kind": "deployments"})),
+                 RejectedError, id="a policy's 422 names the object"),
+    pytest.param(Fault(400, status(400, 'admission webhook "p" denied the request: no')),
+                 RejectedError, id="a webhook's 400"),
+    pytest.param(Fault(406, status(406, 'admission webhook "p" denied the request: no')),
+                 RejectedError, id="a webhook's very own code"),
+    pytest.param(Fault(403, status(403, 'admission webhook "p" denied the request: no')),
+                 RejectedError, id="a webhook's 403"),
+    pytest.param(Fault(403, status(403, "ValidatingAdmissionPolicy 'p' with binding 'b' denied "
+                                        "request: no")),
+                 RejectedError, id="a policy's 403"),
+    pytest.param(Fault(403, status(403, RBAC)), ForbiddenError, id="RBAC's 403"),
+    pytest.param(Fault(429, status(429, "slow down")), ThrottledError, id="429"),
+    pytest.param(Fault(500, status(500, "failed calling webhook")), UnavailableError, id="500"),
+    pytest.param(Fault(504, "<html>"), UnavailableError, id="504 of something in between"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fault", "expected"), REFUSALS)
+async def test_refusals_of_a_patch(
+    real: OverHttp, fault: Fault, expected: type[RollbackError]
+) -> None:
+    real.put(a_deployment())
+    real.server.faults = [fault]
+    with pytest.raises(expected) as raised:
+        await real.cluster.restore_template(a_patch(real))
+    assert isinstance(raised.value, expected)
+    assert len(real.server.seen) == 1
+
+
+CAUSES_WITH_VALUES = [
+    pytest.param("Required value", "Required value", id="without a value"),
+    pytest.param('Invalid value: "hunter2": must be short', "Invalid value: must be short",
+                 id="a string"),
+    pytest.param('Invalid value: "say \\"hunter2\\": now": must be short',
+                 "Invalid value: must be short", id="a string with quotes in it"),
+    pytest.param('Invalid value: {"value":"hunter2: a"}: must be short',
+                 "Invalid value: must be short", id="an object"),
+    pytest.param('Invalid value: core.EnvVar{Value:"hunter2"}', "Invalid value",
+                 id="an object and no detail"),
+    pytest.param("Invalid value: 70000: must be short", "Invalid value: must be short",
+                 id="a number"),
+    pytest.param('Unsupported value: "hunter2": supported values: "a", "b"',
+                 'Unsupported value: supported values: "a", "b"', id="an enum"),
+    pytest.param('Duplicate value: "hunter2"', "Duplicate value", id="a duplicate"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("message", "expected"), CAUSES_WITH_VALUES)
+async def test_a_refusal_names_the_field_and_never_the_value(
+    real: OverHttp, message: str, expected: str
+) -> None:
+    details = {"causes": [{"field": "spec.a", "message": message}]}
+    whole = f'frontend is invalid: spec.a: {message}: {{"env":"hunter2"}}'
+    real.server.faults = [Fault(422, status(422, whole, details=details))]
+    with pytest.raises(RejectedError) as raised:
+        await real.cluster.restore_template(a_patch(real))
+    assert str(raised.value) == f"spec.a: {expected}"
+
+
+async def test_a_policy_names_no_field(real: OverHttp) -> None:
+    details = {"kind": "deployments", "causes": [{"message": "policy 'p' denied request: no"}]}
+    real.server.faults = [Fault(422, status(422, "forbidden: no", details=details))]
+    with pytest.raises(RejectedError, match=r"^policy 'p' denied request: no$"):
+        await real.cluster.restore_template(a_patch(real))
+
+
+@pytest.mark.parametrize("happens", [True, False])
+async def test_a_patch_that_is_cut_off_is_not_sent_again(real: OverHttp, happens: bool) -> None:
+    real.put(a_deployment())
+    real.server.faults = [Fault(drops=True, happens=happens)]
+    with pytest.raises(UnavailableError):
+        await real.cluster.restore_template(a_patch(real))
+    assert len(real.server.seen) == 1
+    assert (real.server.objects[FRONTEND]["metadata"]["generation"] == 5) is happens
+
+
+async def test_the_patch_on_the_wire(real: OverHttp) -> None:
+    real.put(a_deployment())
+    await real.cluster.restore_template(a_patch(real))
+    (seen,) = real.server.seen
+    assert (seen.method, seen.path) == ("PATCH", FRONTEND)
+    assert seen.query == {"fieldManager": "incident-rollback"}
+    assert seen.headers["content-type"] == "application/json-patch+json"
+    assert [op["op"] for op in seen.body] == ["test", "test", "test", "replace", "add"]
+
+
+async def test_a_patch_leaves_everything_else_alone(real: OverHttp) -> None:
+    real.put(a_deployment(annotations={"kubernetes.io/change-cause": "deploy"}))
+    before = real.server.objects[FRONTEND]
+    await real.cluster.restore_template(a_patch(real))
+    after = real.server.objects[FRONTEND]
+    annotations = after["metadata"]["annotations"]
+    assert annotations.pop("incidentrollback.dev/request").startswith("0f0f ")
+    assert annotations == before["metadata"]["annotations"]
+    assert {**after["spec"], "template": 0} == {**before["spec"], "template": 0}
+
+
+async def test_the_time_of_our_entry_comes_before_the_answer_s_date(real: OverHttp) -> None:
+    entry = {"manager": FIELD_MANAGER, "time": "2026-11-23T02:13:59Z"}
+    real.server.faults = [Fault(200, a_deployment(metadata={"managedFields": [entry]}))]
+    at = await real.cluster.restore_template(a_patch(real))
+    assert at == real.server.at - timedelta(seconds=1)
+
+
+async def test_without_our_entry_the_answer_s_date_is_the_time(real: OverHttp) -> None:
+    real.server.faults = [Fault(200, a_deployment())]
+    assert await real.cluster.restore_template(a_patch(real)) == real.server.at
+
+
+async def test_a_snapshot_takes_three_requests_and_the_whole_selector(real: OverHttp) -> None:
+    expressions = [{"key": "app", "operator": "Exists"}]
+    selector = {"matchLabels": {"app": "frontend"}, "matchExpressions": expressions}
+    real.server.faults = [
+        Fault(200, a_deployment(spec={"selector": selector})),
+        Fault(200, {"items": REPLICA_SETS}),
+        Fault(200, {"items": []}),
+    ]
+    await real.cluster.read_workload(REF)
+    first, *lists = real.server.seen
+    assert first.path == FRONTEND
+    assert {seen.path.rpartition("/")[2] for seen in lists} == {"replicasets", "pods"}
+    assert {seen.query["labelSelector"] for seen in lists} == {"app=frontend,app"}
+
+
+async def test_a_snapshot_of_many_pods_comes_in_pages(real: OverHttp) -> None:
+    real.put(a_deployment())
+    real.server.page = 1
+    workload = await real.cluster.read_workload(REF)
+    assert workload is not None
+    assert (len(workload.revisions), len(workload.pods)) == (2, 2)
+
+
+async def test_not_being_allowed_to_see_pods_is_told(real: OverHttp) -> None:
+    real.put(a_deployment())
+    denied = (
+        'pods is forbidden: User "eve" cannot list resource "pods" in API group "" '
+        'in the namespace "shop"'
+    )
+    real.server.faults = [Fault(200, a_deployment()), *[Fault(403, status(403, denied))] * 2]
+    with pytest.raises(ForbiddenError, match="eve may not list pods in namespace shop"):
+        await real.cluster.read_workload(REF)
+
+
+async def test_the_event_on_the_wire(real: OverHttp) -> None:
+    await real.cluster.post_event(an_event(name="f" * 253, message="x" * 2000))
+    (seen,) = real.server.seen
+    body = seen.body
+    assert seen.path == EVENTS
+    assert len(body["metadata"]["name"]) == 253
+    assert body["metadata"]["name"].endswith("f.11111111-start-0f0f")
+    assert body["metadata"]["namespace"] == body["involvedObject"]["namespace"] == "shop"
+    assert body["involvedObject"]["uid"] == UID
+    assert body["reportingComponent"] == body["source"]["component"] == "incident-rollback"
+    assert body["firstTimestamp"].endswith("Z")
+    assert len(body["message"]) == 1024
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"), [(404, UnavailableError), (422, InvalidRequestError)]
+)
+async def test_an_event_that_is_not_taken(
+    real: OverHttp, code: int, expected: type[RollbackError]
+) -> None:
+    real.server.faults = [Fault(code, status(code, "no such namespace"))]
+    with pytest.raises(expected, match="no such namespace"):
+        await real.cluster.post_event(an_event())
+
+
+@pytest.mark.parametrize(
+    ("resource", "group"),
+    [("deployments", "apps"), ("replicasets", "apps"), ("pods", ""), ("events", "")],
+)
+async def test_what_is_asked_of_the_api_server(real: OverHttp, resource: str, group: str) -> None:
+    await real.cluster.may("shop", "get", resource)
+    assert real.server.seen[0].body["spec"]["resourceAttributes"] == {
+        "namespace": "shop",
+        "verb": "get",
+        "group": group,
+        "resource": resource,
+    }

@@ -1,0 +1,412 @@
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from incident_rollback.clients.translate import (
+    MAX_MESSAGE,
+    marker_text,
+    our_write_at,
+    read_marker,
+    selector_of,
+    template_patch,
+    to_workload,
+)
+from incident_rollback.crd.v1alpha1 import FIELD_MANAGER, MARKER_ANNOTATION
+from incident_rollback.domain.raw import Json
+from incident_rollback.domain.workload import Marker, Pod, Progress, Workload, WorkloadRef
+from incident_rollback.ports import TemplatePatch
+from tests.unit.clients.raw_objects import (
+    UID,
+    a_container,
+    a_deployment,
+    a_pod,
+    a_replica_set,
+    a_template,
+    ended,
+    waiting,
+)
+
+REF = WorkloadRef("shop", "frontend")
+NOON = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+MARKER = "0f0f 3f9a1c27b0d4e6f8 2026-11-23T12:00:00Z"
+
+
+def a_workload(*replica_sets: Json, **deployment: Any) -> Workload:
+    return to_workload(a_deployment(**deployment), replica_sets, [])
+
+
+def the_pod(**status: Any) -> Pod:
+    return to_workload(a_deployment(), [a_replica_set()], [a_pod(status=status)]).pods[0]
+
+
+def condition(kind: str, status: str, reason: str = "", message: str = "") -> Json:
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastUpdateTime": "2026-11-23T12:00:00Z",
+    }
+
+
+def entry(
+    manager: str, time: str, *, template: bool = True, subresource: str | None = None
+) -> Json:
+    fields: Json = {"f:template": {}} if template else {"f:replicas": {}}
+    more = {"subresource": subresource} if subresource else {}
+    return {"manager": manager, "time": time, "fieldsV1": {"f:spec": fields}, **more}
+
+
+DEPLOYMENT_RULES = [
+    pytest.param({}, "ref", REF, id="the name comes from the metadata"),
+    pytest.param({}, "number", 2, id="the revision number is an integer"),
+    pytest.param({"annotations": {"deployment.kubernetes.io/revision": "x"}}, "number", 0,
+                 id="a garbage number is 0"),
+    pytest.param({}, "wanted", 3, id="wanted is spec.replicas"),
+    pytest.param({"spec": {"replicas": None}}, "wanted", 1, id="no spec.replicas means 1"),
+    pytest.param({"spec": {"replicas": 0}}, "wanted", 0, id="0 replicas stay 0"),
+    pytest.param({"status": {"observedGeneration": None}}, "observed_generation", 0,
+                 id="never observed is 0"),
+    pytest.param({"status": {"availableReplicas": None}}, "available", 0,
+                 id="a count that is not filled in is 0"),
+    pytest.param({}, "progress_deadline_seconds", 600, id="the deadline is in seconds"),
+    pytest.param({"spec": {"progressDeadlineSeconds": 2147483647}}, "progress_deadline_seconds",
+                 None, id="the largest deadline means none"),
+    pytest.param({"spec": {"paused": True}}, "is_paused", True, id="paused"),
+    pytest.param({"metadata": {"deletionTimestamp": "2026-11-23T12:00:00Z"}}, "is_deleting", True,
+                 id="a deletionTimestamp means deleting"),
+    pytest.param({"spec": {"strategy": {}}}, "strategy", "RollingUpdate",
+                 id="the default strategy is RollingUpdate"),
+    pytest.param({}, "owner", "", id="no owner"),
+    pytest.param(
+        {"metadata": {"ownerReferences": [{"kind": "Rollout", "name": "r", "controller": True}]}},
+        "owner", "Rollout/r", id="the controller is the owner"),
+    pytest.param({"metadata": {"ownerReferences": [{"kind": "App", "name": "a"}]}}, "owner", "",
+                 id="an owner that is no controller does not count"),
+    pytest.param({}, "opted_out", None, id="without the annotation it has not opted out"),
+    pytest.param({"annotations": {"incidentrollback.dev/rollback": "never"}}, "opted_out", "",
+                 id="opted out without a reason"),
+    pytest.param(
+        {"annotations": {"incidentrollback.dev/rollback": "Never ",
+                         "incidentrollback.dev/reason": "ledger"}},
+        "opted_out", "ledger", id="a slip in never still opts out, and the reason is kept"),
+    pytest.param({"annotations": {"incidentrollback.dev/rollback": "ok"}}, "opted_out", None,
+                 id="another value is no opt-out"),
+    pytest.param({"annotations": {"deprecated.deployment.rollback.to": "1"}},
+                 "has_legacy_rollback", True, id="the legacy rollback annotation is seen"),
+    pytest.param({"annotations": {MARKER_ANNOTATION: MARKER}}, "marker",
+                 Marker("0f0f", "3f9a1c27b0d4e6f8", NOON), id="our marker is read"),
+    pytest.param(
+        {"status": {"conditions": [condition("Progressing", "False", "Late", "gave up")]}},
+        "progress", Progress("False", "Late", "gave up", NOON), id="the condition Progressing"),
+    pytest.param({"status": {"conditions": [condition("ReplicaFailure", "True", message="quota")]}},
+                 "failure", "quota", id="ReplicaFailure while it is true"),
+    pytest.param({"status": {"conditions": [condition("ReplicaFailure", "False", message="old")]}},
+                 "failure", "", id="no ReplicaFailure once it is over"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "field", "expected"), DEPLOYMENT_RULES)
+def test_deployment(given: Json, field: str, expected: object) -> None:
+    assert getattr(a_workload(**given), field) == expected
+
+
+def test_the_live_template_is_kept_as_it_came() -> None:
+    assert a_workload().template == a_template("nginx:latest")
+
+
+WRITER_RULES = [
+    pytest.param([], (None, ""), id="no managedFields: unknown"),
+    pytest.param([entry("kubectl", "2026-11-23T10:00:00Z")], (10, "kubectl"),
+                 id="the owner of the template wrote it"),
+    pytest.param([entry("kubectl", "2026-11-23T10:00:00Z"), entry("argo", "2026-11-23T11:00:00Z")],
+                 (11, "argo"), id="the newest owner wrote it"),
+    pytest.param([entry("kubectl", "2026-11-23T10:00:00Z"),
+                  entry("hpa", "2026-11-23T11:00:00Z", template=False)],
+                 (10, "kubectl"), id="who writes only replicas does not count"),
+    pytest.param([entry("kubectl", "2026-11-23T10:00:00Z"),
+                  entry("kcm", "2026-11-23T11:00:00Z", subresource="status")],
+                 (10, "kubectl"), id="who writes the status does not count"),
+    pytest.param([entry("kubectl", "2026-11-23T10:00:00Z"),
+                  entry(FIELD_MANAGER, "2026-11-23T11:00:00Z", template=False)],
+                 (11, FIELD_MANAGER), id="our own write counts though it only took fields away"),
+    pytest.param([entry("argo", "2026-11-23T11:00:00Z"),
+                  entry(FIELD_MANAGER, "2026-11-23T11:00:00Z")],
+                 (11, "argo"), id="within one second the other one is named"),
+    pytest.param([{"manager": "x", "fieldsV1": None}, entry("argo", "")], (None, ""),
+                 id="an entry without a time says nothing"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("entries", "expected"), WRITER_RULES)
+def test_who_wrote_the_template(entries: list[Json], expected: tuple[int | None, str]) -> None:
+    workload = a_workload(metadata={"managedFields": entries})
+    hour = workload.template_written_at.hour if workload.template_written_at else None
+    assert (hour, workload.template_writer) == expected
+
+
+def test_our_write_is_our_own_entry() -> None:
+    entries = [entry("argo", "2026-11-23T13:00:00Z"), entry(FIELD_MANAGER, "2026-11-23T12:00:00Z")]
+    assert our_write_at(a_deployment(metadata={"managedFields": entries})) == NOON
+    assert our_write_at(a_deployment()) is None
+
+
+def test_a_replica_set_becomes_a_revision() -> None:
+    raw = a_replica_set(
+        "7",
+        annotations={
+            "deployment.kubernetes.io/revision-history": "3,1,x",
+            MARKER_ANNOTATION: MARKER,
+        },
+        status={"conditions": [condition("ReplicaFailure", "True", message="quota")]},
+    )
+    (revision,) = a_workload(raw).revisions
+    assert (revision.number, revision.history, revision.numbers) == (7, (1, 3), (1, 3, 7))
+    assert (revision.replica_set, revision.uid) == ("frontend-6d4b", "rs-6d4b")
+    assert (revision.desired, revision.replicas, revision.available) == (3, 3, 2)
+    assert revision.marker == Marker("0f0f", "3f9a1c27b0d4e6f8", NOON)
+    assert revision.failure == "quota"
+
+
+def test_the_hash_label_is_dropped_from_a_revision_and_nothing_else() -> None:
+    (revision,) = a_workload(a_replica_set()).revisions
+    assert revision.pod_template_hash == "6d4b"
+    assert revision.template == a_template()
+
+
+NUMBERS = [
+    pytest.param("9", 9, id="a number"),
+    pytest.param("10", 10, id="two digits"),
+    pytest.param(None, 0, id="missing"),
+    pytest.param("", 0, id="empty"),
+    pytest.param("-3", 0, id="negative"),
+    pytest.param("1.5", 0, id="a fraction"),
+    pytest.param("²", 0, id="a digit that is none"),
+    pytest.param("9" * 5000, 0, id="too long to be one"),
+]
+
+
+@pytest.mark.parametrize(("annotation", "expected"), NUMBERS)
+def test_revision_numbers(annotation: str | None, expected: int) -> None:
+    assert a_workload(a_replica_set(annotation)).revisions[0].number == expected
+
+
+def test_the_newest_number_comes_first_as_a_number() -> None:
+    workload = a_workload(*(a_replica_set(n, pod_hash=n) for n in ("9", "10", "8")))
+    assert [revision.number for revision in workload.revisions] == [10, 9, 8]
+
+
+def test_of_equal_numbers_the_oldest_replica_set_comes_first_then_the_name() -> None:
+    workload = a_workload(
+        a_replica_set(None, pod_hash="c", created="2026-11-22T00:00:00Z"),
+        a_replica_set(None, pod_hash="b", created="2026-11-21T00:00:00Z"),
+        a_replica_set(None, pod_hash="a", created="2026-11-22T00:00:00Z"),
+    )
+    assert [revision.pod_template_hash for revision in workload.revisions] == ["b", "a", "c"]
+
+
+def test_of_equal_templates_the_newest_number_is_live() -> None:
+    restart = {"kubectl.kubernetes.io/restartedAt": "2026-11-22T00:00:00Z"}
+    restarted = a_replica_set("3", "nginx:latest", pod_hash="new")
+    restarted["spec"]["template"]["metadata"]["annotations"] = restart
+    live = a_workload(a_replica_set("2", "nginx:latest", pod_hash="old"), restarted).live
+    assert live is not None
+    assert live.pod_template_hash == "new"
+
+
+def test_what_has_another_controller_is_not_ours() -> None:
+    workload = to_workload(
+        a_deployment(),
+        [a_replica_set(), a_replica_set(pod_hash="alien", owner="somebody-else")],
+        [a_pod(), a_pod(pod_hash="alien"), {"metadata": {"name": "loose"}}],
+    )
+    assert [revision.pod_template_hash for revision in workload.revisions] == ["6d4b"]
+    assert [pod.name for pod in workload.pods] == ["frontend-6d4b-0"]
+
+
+def test_a_healthy_pod() -> None:
+    pod = the_pod()
+    assert pod == Pod(
+        name="frontend-6d4b-0",
+        pod_template_hash="6d4b",
+        is_ready=True,
+        ready_since=datetime(2026, 11, 23, 2, 16, 40, tzinfo=UTC),
+        started_at=datetime(2026, 11, 23, 2, 16, 38, tzinfo=UTC),
+    )
+
+
+def test_a_pod_without_a_status_is_not_ready_and_nothing_is_known_to_be_wrong() -> None:
+    raw: Json = {**a_pod(), "status": {}}
+    (pod,) = to_workload(a_deployment(), [a_replica_set()], [raw]).pods
+    assert (pod.is_ready, pod.reason, pod.ready_since, pod.started_at) == (False, "", None, None)
+
+
+TROUBLE_RULES: list[Any] = [
+    pytest.param({"containerStatuses": [a_container(state=waiting("ImagePullBackOff", "no"))]},
+                 ("ImagePullBackOff", "nginx-1", None, "no"), id="a waiting container says why"),
+    pytest.param({"containerStatuses": [a_container(state=waiting("NovelReason"))]},
+                 ("NovelReason", "nginx-1", None, ""), id="an unknown reason is verbatim"),
+    pytest.param({"containerStatuses": [a_container(state=waiting("ContainerCreating"))]},
+                 ("", "", None, ""), id="being created is no trouble"),
+    pytest.param({"containerStatuses": [a_container(state=waiting("PodInitializing"))],
+                  "initContainerStatuses": [a_container("init", state=waiting("ErrImagePull"))]},
+                 ("ErrImagePull", "init", None, ""), id="the init container is why others wait"),
+    pytest.param({"containerStatuses": [a_container("a", state=ended("Error", 1)),
+                                        a_container("b", state=waiting("ErrImagePull"))]},
+                 ("ErrImagePull", "b", None, ""), id="waiting is worse than ended"),
+    pytest.param({"containerStatuses": [a_container("a", state=waiting("CreateContainerError")),
+                                        a_container("b", state=waiting("ErrImagePull"))]},
+                 ("CreateContainerError", "a", None, ""), id="of equals the first counts"),
+    pytest.param({"containerStatuses": [a_container(
+                     state=waiting("CrashLoopBackOff", "back-off 10s"),
+                     lastState=ended("Error", 1))]},
+                 ("CrashLoopBackOff", "nginx-1", 1, "back-off 10s"),
+                 id="a crash loop has the exit code of the last end"),
+    pytest.param({"containerStatuses": [a_container(
+                     state=waiting("CrashLoopBackOff", "back-off 10s"),
+                     lastState=ended("OOMKilled", 137))]},
+                 ("OOMKilled", "nginx-1", 137, "back-off 10s"),
+                 id="a crash loop by OOM says OOMKilled"),
+    pytest.param({"containerStatuses": [a_container(state=ended("OOMKilled", 137))]},
+                 ("OOMKilled", "nginx-1", 137, ""), id="an ended container"),
+    pytest.param({"containerStatuses": [a_container(state=ended("Completed", 0))]},
+                 ("Completed", "nginx-1", 0, ""), id="a container that just ends is in trouble"),
+    pytest.param({"initContainerStatuses": [a_container("init", state=ended("Completed", 0))]},
+                 ("", "", None, ""), id="an init container that ends well is not"),
+    pytest.param({"initContainerStatuses": [a_container("init", state=ended("Error", 2))]},
+                 ("Error", "init", 2, ""), id="an init container that ends badly is"),
+    pytest.param({"containerStatuses": [a_container(ready=False, lastState=ended("Error", 3))]},
+                 ("Error", "nginx-1", 3, ""), id="running again after a crash, but not ready"),
+    pytest.param({"containerStatuses": [a_container(lastState=ended("Error", 3))]},
+                 ("", "", None, ""), id="ready again after a crash"),
+    pytest.param({"containerStatuses": [a_container(ready=False)]}, ("", "", None, ""),
+                 id="running and not ready: nothing is known"),
+    pytest.param({"containerStatuses": [a_container(
+                     state=ended("Error", 1, message="password=hunter2"))]},
+                 ("Error", "nginx-1", 1, ""), id="the end of a log is never shown"),
+    pytest.param({"containerStatuses": [a_container(
+                     state=ended("StartError", 128, message="exec: not found"))]},
+                 ("StartError", "nginx-1", 128, "exec: not found"), id="the runtime's words are"),
+    pytest.param({"conditions": [{"type": "PodScheduled", "status": "False",
+                                  "reason": "Unschedulable", "message": "0/3 nodes"}]},
+                 ("Unschedulable", "", None, "0/3 nodes"), id="no node has room"),
+    pytest.param({"conditions": [{"type": "PodScheduled", "status": "False",
+                                  "reason": "SchedulingGated"}]},
+                 ("", "", None, ""), id="a gate is meant to wait"),
+    pytest.param({"reason": "Evicted", "message": "disk pressure",
+                  "containerStatuses": [a_container(state=ended("Error", 137))]},
+                 ("Evicted", "", None, "disk pressure"), id="the pod's own reason comes first"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "expected"), TROUBLE_RULES)
+def test_what_is_wrong_with_a_pod(status: Json, expected: tuple[str, str, int | None, str]) -> None:
+    pod = the_pod(**status)
+    assert (pod.reason, pod.container, pod.exit_code, pod.message) == expected
+
+
+def test_messages_are_cut() -> None:
+    pod = the_pod(containerStatuses=[a_container(state=waiting("ErrImagePull", "x" * 1000))])
+    assert pod.message == "x" * MAX_MESSAGE
+
+
+def test_restarts_and_crashes_are_counted_over_all_containers() -> None:
+    pod = the_pod(
+        initContainerStatuses=[
+            a_container("init", restartCount=2, lastState=ended("Error", 1, "2026-11-23T11:00:00Z"))
+        ],
+        containerStatuses=[
+            a_container("a", restartCount=1, lastState=ended("Error", 1, "2026-11-23T12:00:00Z")),
+            a_container("b", restartCount=4, lastState=ended("Done", 0, "2026-11-23T13:00:00Z")),
+        ],
+    )
+    assert pod.restarts == 7
+    assert pod.crashed_at == NOON
+
+
+MARKERS = [
+    pytest.param(MARKER, Marker("0f0f", "3f9a1c27b0d4e6f8", NOON), id="uid, intent and time"),
+    pytest.param("", None, id="empty"),
+    pytest.param("0f0f 3f9a", None, id="too few words"),
+    pytest.param(f"{MARKER} more", None, id="too many words"),
+    pytest.param("0f0f 3f9a yesterday", None, id="no time"),
+    pytest.param("0f0f 3f9a 2026-11-23T12:00:00", None, id="a time without a zone"),
+]
+
+
+@pytest.mark.parametrize(("value", "expected"), MARKERS)
+def test_read_marker(value: str, expected: Marker | None) -> None:
+    assert read_marker(value) == expected
+
+
+def test_a_marker_reads_as_it_was_written_in_utc_and_whole_seconds() -> None:
+    at = datetime(2026, 11, 23, 14, 0, 0, 999, tzinfo=timezone(timedelta(hours=2)))
+    assert marker_text("0f0f", "3f9a1c27b0d4e6f8", at) == MARKER
+
+
+SELECTORS: list[Any] = [
+    pytest.param({"matchLabels": {"app": "a", "tier": "web"}}, "app=a,tier=web", id="labels"),
+    pytest.param({"matchExpressions": [{"key": "k", "operator": "In", "values": ["a", "b"]}]},
+                 "k in (a,b)", id="In"),
+    pytest.param({"matchExpressions": [{"key": "k", "operator": "NotIn", "values": ["a"]}]},
+                 "k notin (a)", id="NotIn"),
+    pytest.param({"matchExpressions": [{"key": "k", "operator": "Exists"}]}, "k", id="Exists"),
+    pytest.param({"matchExpressions": [{"key": "k", "operator": "DoesNotExist"}]}, "!k",
+                 id="DoesNotExist"),
+    pytest.param({"matchLabels": {"app": "a"},
+                  "matchExpressions": [{"key": "k", "operator": "Exists"}]},
+                 "app=a,k", id="both, all of which must hold"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("selector", "expected"), SELECTORS)
+def test_selectors(selector: Json, expected: str) -> None:
+    assert selector_of({"spec": {"selector": selector}}) == expected
+
+
+def a_patch(template: Json) -> TemplatePatch:
+    return TemplatePatch(
+        ref=REF, uid=UID, generation=4, revision=2, template=template, marker=MARKER
+    )
+
+
+def test_the_patch_byte_for_byte() -> None:
+    template = {
+        "metadata": {"labels": {"app": "frontend", "pod-template-hash": "6d4b"}},
+        "spec": {"containers": [{"name": "a", "image": "b", "fieldOfTheFuture": None}]},
+    }
+    assert json.dumps(template_patch(a_patch(template))) == (
+        '[{"op": "test", "path": "/metadata/uid",'
+        ' "value": "11111111-2222-3333-4444-555555555555"},'
+        ' {"op": "test", "path": "/metadata/generation", "value": 4},'
+        ' {"op": "test", "path": "/metadata/annotations/deployment.kubernetes.io~1revision",'
+        ' "value": "2"},'
+        ' {"op": "replace", "path": "/spec/template", "value":'
+        ' {"metadata": {"labels": {"app": "frontend"}},'
+        ' "spec": {"containers": [{"name": "a", "image": "b", "fieldOfTheFuture": null}]}}},'
+        ' {"op": "add", "path": "/metadata/annotations/incidentrollback.dev~1request",'
+        ' "value": "0f0f 3f9a1c27b0d4e6f8 2026-11-23T12:00:00Z"}]'
+    )
+
+
+def test_the_patch_writes_the_template_and_one_annotation_only() -> None:
+    written = [op["path"] for op in template_patch(a_patch(a_template())) if op["op"] != "test"]
+    assert written == [
+        "/spec/template",
+        "/metadata/annotations/incidentrollback.dev~1request",
+    ]
+
+
+def test_strings_of_the_template_survive_and_are_never_tested() -> None:
+    template = a_template(annotations={"note": "a < b & “ü”"})
+    ops = json.loads(json.dumps(template_patch(a_patch(template))))
+    assert ops[3]["value"]["metadata"]["annotations"] == {"note": "a < b & “ü”"}
+    assert all(str(op["value"]).isascii() for op in ops if op["op"] == "test")
+
+
+def test_the_patch_leaves_the_template_it_was_given_alone() -> None:
+    template = a_replica_set()["spec"]["template"]
+    template_patch(a_patch(template))
+    assert template["metadata"]["labels"]["pod-template-hash"] == "6d4b"
