@@ -82,9 +82,13 @@ class Controller:
         while True:
             await asyncio.sleep(random.uniform(*LIST_SECONDS))  # noqa: S311  # spreads the load
             listed = await self._list()
-            if listed is not None:
+            if listed is None:
+                continue
+            try:
                 await self._prune(listed)
                 await self._compare(listed)
+            except RollbackError as error:
+                _log.warning("the list was not compared with what is known: %s", error)
 
     async def _list(self) -> Sequence[IncidentRollback] | None:
         try:
@@ -104,15 +108,12 @@ class Controller:
         for uid, namespace, name in self.runner.names():
             if uid in present:
                 continue
-            found = await self._get(namespace, name)
+            found = await self.store.get(namespace, name)
             if found is None or found.metadata.uid != uid:
                 self.runner.remove(uid)
             else:
                 self.runner.offer(found)
         self._heard = {uid: version for uid, version in self._heard.items() if uid in present}
-
-    async def _get(self, namespace: str, name: str) -> IncidentRollback | None:
-        return await self.store.get(namespace, name)
 
     async def _compare(self, listed: Sequence[IncidentRollback]) -> None:
         """What the list shows and the watch did not tell: the watch is stale, start it again."""

@@ -19,7 +19,7 @@ from typing import Final, Literal, TypeAlias
 
 from incident_rollback.clients.firehydrant import TimelineUnavailableError
 from incident_rollback.controller.limiter import Limiter, Rank
-from incident_rollback.crd.v1alpha1 import MAX_TEXT, Update
+from incident_rollback.crd.v1alpha1 import MAX_ID, MAX_TEXT, Update
 from incident_rollback.errors import (
     RollbackError,
     ThrottledError,
@@ -120,10 +120,10 @@ def _with_result(update: Update, result: Result | None) -> Update:
     is_this = result.text == update.text
     match result:
         case Delivered() if is_this:
-            told = {"delivered_at": result.at, "external_id": result.external_id}
+            told = {"delivered_at": result.at, "external_id": result.external_id[:MAX_ID]}
             return update.model_copy(update=told)
         case Delivered():
-            return update.model_copy(update={"external_id": result.external_id})
+            return update.model_copy(update={"external_id": result.external_id[:MAX_ID]})
         case GaveUp() if is_this:
             return update.model_copy(update={"gave_up": result.why[:MAX_TEXT]})
         case GaveUp():

@@ -135,7 +135,8 @@ class Reconciler:
         incident = rollback.spec.incident
         if self.outbox is not None and incident is not None:
             now = self.clock.now()
-            updates = timeline.add((), "deleted", text, now=now, process=self.process)
+            told = self._with_results(rollback).status.updates
+            updates = timeline.add(told, "deleted", text, now=now, process=self.process)
             uid = rollback.metadata.uid
             self.outbox.submit(uid, incident.id, updates, wake=lambda: None)
             self.outbox.forget(uid)

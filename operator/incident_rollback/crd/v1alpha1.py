@@ -26,6 +26,7 @@ FIELD_MANAGER: Final = "incident-rollback"
 
 MAX_CANDIDATES: Final = 20
 MAX_UPDATES: Final = 50
+MAX_ID: Final = 253
 MAX_TEXT: Final = 1000
 MAX_UPDATE_TEXT: Final = 3000
 
