@@ -1,0 +1,201 @@
+"""The workloads' API behind ports.Cluster: reads that change nothing, and one guarded patch."""
+
+import asyncio
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from incident_rollback.clients.connection import (
+    MAX_MESSAGE,
+    Answer,
+    Connection,
+    resource_path,
+)
+from incident_rollback.clients.translate import (
+    our_write_at,
+    selector_of,
+    template_patch,
+    to_workload,
+)
+from incident_rollback.crd.v1alpha1 import FIELD_MANAGER, SERVICE_LABEL
+from incident_rollback.domain.raw import Json, child, children, text
+from incident_rollback.domain.workload import Workload, WorkloadRef
+from incident_rollback.errors import (
+    ConflictError,
+    InvalidRequestError,
+    RejectedError,
+    StaleReadError,
+    UnavailableError,
+)
+from incident_rollback.ports import ClusterEvent, TemplatePatch
+
+JSON_PATCH: Final = "application/json-patch+json"
+MAX_EVENT_MESSAGE: Final = 1024
+MAX_NAME: Final = 253
+VALUE: Final = re.compile(
+    r"(Invalid value|Duplicate value|Unsupported value|Too long)"
+    r': (?:"(?:[^"\\]|\\.)*"|.*[}\])]|[^":]*)(: .*)?$',
+    re.DOTALL,
+)
+"""A cause as field errors print it: what is wrong, the value, and often a detail."""
+IN_APPS: Final = frozenset({"deployments", "replicasets"})
+
+
+class KubernetesCluster:
+    """The workloads of the cluster behind one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def labelled_workloads(self, namespace: str, service: str) -> Sequence[WorkloadRef]:
+        """Return the Deployments labelled with a service, by name."""
+        found = await self._connection.items(
+            _apps(namespace, "deployments"), {"labelSelector": f"{SERVICE_LABEL}={service}"}
+        )
+        names = sorted(text(child(deployment, "metadata"), "name") for deployment in found)
+        return [WorkloadRef(namespace, name) for name in names]
+
+    async def read_workload(self, ref: WorkloadRef) -> Workload | None:
+        """
+        Return one snapshot: the Deployment first, then its ReplicaSets and pods at once.
+
+        What comes later is never older, so the counts may lag behind the pods but the
+        generation that a patch is guarded by is never newer than what it was judged on.
+        """
+        answer = await self._connection.call("GET", _path(ref))
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise UnavailableError(f"cannot read {ref}: {answer.message}")
+        matching = {"labelSelector": selector_of(answer.json)}
+        replica_sets, pods = await asyncio.gather(
+            self._connection.items(_apps(ref.namespace, "replicasets"), matching),
+            self._connection.items(_core(ref.namespace, "pods"), matching),
+        )
+        return to_workload(answer.json, replica_sets, pods)
+
+    async def restore_template(self, patch: TemplatePatch) -> datetime:
+        """Patch the template and our marker, if the workload is still the one judged."""
+        try:
+            answer = await self._connection.call(
+                "PATCH",
+                _path(patch.ref),
+                query={"fieldManager": FIELD_MANAGER},
+                body=template_patch(patch),
+                content_type=JSON_PATCH,
+            )
+        except ConflictError as error:
+            raise StaleReadError(str(error)) from error
+        except InvalidRequestError as error:
+            raise RejectedError(str(error)) from error
+        if answer.status == 404:
+            raise StaleReadError(f"{patch.ref} is gone")
+        if answer.status == 422 and _is_bare(answer):
+            raise StaleReadError(f"{patch.ref} was changed meanwhile")
+        if answer.status in {400, 422}:
+            raise RejectedError(_reasons(answer))
+        return our_write_at(answer.json) or answer.date or self._connection.clock.now()
+
+    async def post_event(self, event: ClusterEvent) -> None:
+        """Post an Event under a name of its own; one that is there already is success."""
+        at = self._connection.clock.now()
+        try:
+            answer = await self._connection.call(
+                "POST", _core(event.namespace, "events"), body=_to_event(event, at)
+            )
+        except ConflictError:
+            return
+        if answer.status == 404:
+            raise UnavailableError(f"cannot post an Event: {answer.message}")
+        if answer.status in {400, 422}:
+            raise InvalidRequestError(answer.message)
+
+    async def may(self, namespace: str, verb: str, resource: str) -> bool:
+        """Ask the API server what it would say to us."""
+        attributes = {
+            "namespace": namespace,
+            "verb": verb,
+            "group": "apps" if resource in IN_APPS else "",
+            "resource": resource,
+        }
+        answer = await self._connection.call(
+            "POST",
+            resource_path("apis", "authorization.k8s.io", "v1", "selfsubjectaccessreviews"),
+            body={
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SelfSubjectAccessReview",
+                "spec": {"resourceAttributes": attributes},
+            },
+        )
+        return child(answer.json, "status").get("allowed") is True
+
+
+def _apps(namespace: str, *parts: str) -> str:
+    return resource_path("apis", "apps", "v1", "namespaces", namespace, *parts)
+
+
+def _core(namespace: str, *parts: str) -> str:
+    return resource_path("api", "v1", "namespaces", namespace, *parts)
+
+
+def _path(ref: WorkloadRef) -> str:
+    return _apps(ref.namespace, "deployments", ref.name)
+
+
+def _is_bare(answer: Answer) -> bool:
+    """
+    Tell a failed `test` of the patch from a refusal: it names no object and no cause.
+
+    A webhook may refuse with 422 and no details, but says that it denied the request.
+    Source: apimachinery pkg/api/errors, NewGenericServerResponse.
+    """
+    details = child(answer.json, "details")
+    says_why = any(details.get(key) for key in ("name", "kind", "causes"))
+    return not says_why and not re.search(r"denied (the )?request", answer.message)
+
+
+def _reasons(answer: Answer) -> str:
+    """
+    Return why the patched object was refused, without the values that were.
+
+    The server quotes them, and for a template it cannot read all of the object: there may be
+    values of env among them.
+    """
+    causes = children(child(answer.json, "details"), "causes")
+    return "; ".join(map(_cause, causes))[:MAX_MESSAGE] or answer.message
+
+
+def _cause(cause: Json) -> str:
+    field, message = text(cause, "field"), text(cause, "message")
+    found = VALUE.match(message)
+    told = found.expand(r"\1\2") if found else message
+    return f"{field}: {told}" if field else told
+
+
+def _to_event(event: ClusterEvent, at: datetime) -> Json:
+    suffix = f".{event.uid[:8]}-{event.key}"
+    time = f"{at:%Y-%m-%dT%H:%M:%SZ}"
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {
+            "name": event.name[: MAX_NAME - len(suffix)].rstrip("-.") + suffix,
+            "namespace": event.namespace,
+        },
+        "involvedObject": {
+            "apiVersion": event.api_version,
+            "kind": event.kind,
+            "namespace": event.namespace,
+            "name": event.name,
+            "uid": event.uid,
+        },
+        "type": event.type,
+        "reason": event.reason,
+        "message": event.message[:MAX_EVENT_MESSAGE],
+        "source": {"component": FIELD_MANAGER},
+        "reportingComponent": FIELD_MANAGER,
+        "count": 1,
+        "firstTimestamp": time,
+        "lastTimestamp": time,
+    }
