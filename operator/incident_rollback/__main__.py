@@ -3,11 +3,11 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
-from importlib.metadata import version
 from typing import Annotated, NoReturn
 
 import typer
 
+from incident_rollback import __version__
 from incident_rollback.clients.clock import ApiClock
 from incident_rollback.errors import RollbackError, SettingsError
 from incident_rollback.settings import Settings, read_settings
@@ -64,7 +64,7 @@ def rollback(
 @app.command(name="version")
 def show_version() -> None:
     """Print the version."""
-    typer.echo(version("incident-rollback"))
+    typer.echo(__version__)
 
 
 def serve(process: Process, make_clock: MakeClock = ApiClock) -> None:

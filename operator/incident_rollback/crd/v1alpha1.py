@@ -226,7 +226,7 @@ class Update(Part, frozen=True):
     """The process that decided it; another process looks before it posts."""
     delivered_at: AwareDatetime | None = None
     """When FireHydrant took it; absent: not yet, or given up."""
-    external_id: Annotated[str, StringConstraints(max_length=253)] = Field(
+    external_id: Annotated[str, StringConstraints(max_length=MAX_ID)] = Field(
         default="", alias="externalID"
     )
     """FireHydrant's id of it."""
@@ -313,7 +313,7 @@ class ClusterRef(Part, frozen=True):
 class WorkloadMapping(Part, frozen=True):
     """A workload by its names."""
 
-    namespace: Annotated[str, StringConstraints(max_length=63)] | None = None
+    namespace: Annotated[str, StringConstraints(min_length=1, max_length=63)] | None = None
     """The namespace; absent: that of the environment."""
     kind: Literal["Deployment"] = "Deployment"
     """The kind."""
@@ -353,7 +353,7 @@ class RollbackEnvironmentSpec(Part, frozen=True):
         Field(min_length=1, max_length=50),
     ]
     """FireHydrant's names, compared as DNS labels; "*" is whatever no other object names."""
-    namespace: Annotated[str, StringConstraints(max_length=63)] | None = None
+    namespace: Annotated[str, StringConstraints(min_length=1, max_length=63)] | None = None
     """Where the workloads are; absent: the environment's name as a DNS label."""
     cluster: ClusterRef = ClusterRef(in_cluster=InCluster())
     """Which cluster; exactly one member."""
