@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from incident_rollback import __version__
 from incident_rollback.bridge.payload import Request, read_payload
 from incident_rollback.controller.environments import NEEDED
 from incident_rollback.crd.v1alpha1 import API_VERSION
@@ -201,9 +201,8 @@ def test_build_sees_everything_it_copies_and_little_else() -> None:
 
 
 def test_image_is_tagged_with_the_version() -> None:
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     (image,) = yaml.safe_load((BASE / KUSTOMIZATION).read_text())["images"]
-    assert image == {"name": "incident-rollback", "newTag": version}
+    assert image == {"name": "incident-rollback", "newTag": __version__}
     assert {container_of(one)["image"] for one in deployments()} == {image["name"]}
 
 

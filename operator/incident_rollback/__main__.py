@@ -21,6 +21,7 @@ app = typer.Typer(
     help="Roll a bad Deployment back because of a FireHydrant incident, and tell the incident.",
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,  # a crash belongs into the log as it is
 )
 
 

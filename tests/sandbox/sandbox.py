@@ -1,5 +1,6 @@
 """Everything together: a control plane, an admin, and our own processes with their real rights."""
 
+import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -116,8 +117,7 @@ class Sandbox:
     ) -> Component:
         """Return a bridge that is yet to be started; `secrets` by file name, as mounted."""
         port = free_port()
-        directory = self.processes.path(f"{name}-secrets").with_suffix(".d")
-        directory.mkdir()
+        directory = Path(tempfile.mkdtemp(prefix=f"{name}-secrets-", dir=self.root))
         for file_name, secret in secrets.items():
             (directory / file_name).write_text(secret, encoding="utf-8")
         told = {
