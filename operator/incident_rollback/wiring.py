@@ -6,6 +6,7 @@ import secrets
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from prometheus_client import CollectorRegistry
@@ -35,6 +36,7 @@ async def run_controller(settings: Settings, clock: ApiClock) -> None:
     from incident_rollback.controller.reconcile import Reconciler
     from incident_rollback.controller.report import TurnReport
     from incident_rollback.controller.runner import Runner
+    from incident_rollback.controller.watch import Watch
     from incident_rollback.telemetry.metrics import ControllerMetrics
 
     metrics = ControllerMetrics()
@@ -51,7 +53,13 @@ async def run_controller(settings: Settings, clock: ApiClock) -> None:
             process=outbox.process_id if outbox else secrets.token_hex(8),
         )
         runner = Runner(reconciler, store, TurnReport(metrics, clock))
-        controller = Controller(store, runner, EnvironmentCheck(store, cluster, clock), metrics)
+        controller = Controller(
+            store,
+            runner,
+            EnvironmentCheck(store, cluster, clock),
+            metrics,
+            make_watch=partial(Watch, on_start=metrics.watch_starts.inc),
+        )
         async with _ops(settings, metrics.registry, controller.why_not_ready):
             await _until_stopped(_after_start(connection, controller.run))
             await runner.close()

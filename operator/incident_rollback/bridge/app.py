@@ -464,4 +464,6 @@ def make_runner(app: web.Application) -> web.AppRunner:
     No access log, for the bridge writes its own line.  Bodies are not decompressed: the signature
     is over the bytes as sent, and a small body must stay small.
     """
-    return web.AppRunner(app, access_log=None, auto_decompress=False, lingering_time=1.0)
+    return web.AppRunner(
+        app, access_log=None, auto_decompress=False, lingering_time=1.0, shutdown_timeout=0.5
+    )

@@ -276,18 +276,19 @@ def _template_writer(metadata: Json) -> tuple[datetime | None, str]:
     Return when the template was last written and by whom, as far as managedFields tell.
 
     Our own entry counts even when it owns nothing of the template: a restore that only takes
-    fields away adds none.  Within one second the other writer is named, not we.
+    fields away adds none.  Within one second the other writer is named, not we; of several
+    others nobody can say who was last, so all of them are.
     """
     writes = [
-        (at, not _is_ours(entry), text(entry, "manager"))
+        ((at, not _is_ours(entry)), text(entry, "manager"))
         for entry in _entries(metadata)
         if _is_ours(entry) or "f:template" in child(entry, "fieldsV1", "f:spec")
         if (at := _instant(entry, "time")) is not None
     ]
     if not writes:
         return None, ""
-    at, _, manager = max(writes)
-    return at, manager
+    last = max(when for when, _ in writes)
+    return last[0], " or ".join(sorted({manager for when, manager in writes if when == last}))
 
 
 def _progress(status: Json) -> Progress | None:

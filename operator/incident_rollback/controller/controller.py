@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from incident_rollback.controller.environments import EnvironmentCheck
 from incident_rollback.controller.runner import Runner, version_of
-from incident_rollback.controller.watch import UNSETTLED, Watch
+from incident_rollback.controller.watch import UNSETTLED, Heard, Watch
 from incident_rollback.crd.v1alpha1 import IncidentRollback
 from incident_rollback.domain.raw import Json
 from incident_rollback.errors import RollbackError
@@ -37,6 +37,8 @@ class Controller:
     runner: Runner
     check: EnvironmentCheck
     metrics: ControllerMetrics
+    make_watch: Callable[[Heard], Watch] = Watch
+    monotonic: Callable[[], float] = monotonic
     _heard: dict[str, int] = field(default_factory=dict[str, int])
     """By uid: the newest resourceVersion that the watch has told."""
     _listed_at: float | None = None
@@ -44,7 +46,7 @@ class Controller:
 
     async def run(self) -> None:
         """Run until cancelled."""
-        self._watch = Watch(self.hear)
+        self._watch = self.make_watch(self.hear)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch.run(self._is_listable))
             group.create_task(self._list_for_ever())
@@ -56,11 +58,10 @@ class Controller:
         if rollback is None:
             return
         uid = rollback.metadata.uid
+        self._heard[uid] = version_of(rollback)  # Of a deletion, too: it may be on a list.
         if kind == "DELETED" and not rollback.status.settled:
-            self._heard.pop(uid, None)
             self.runner.remove(uid)
             return
-        self._heard[uid] = version_of(rollback)
         self.runner.offer(rollback)
         self.metrics.in_progress.set(len(self.runner.known()))
 
@@ -68,7 +69,7 @@ class Controller:
         """Say why the controller should not be relied on; "" when it can be."""
         if self._listed_at is None:
             return "the IncidentRollbacks could not be listed yet"
-        if monotonic() - self._listed_at > STALE_SECONDS:
+        if self.monotonic() - self._listed_at > STALE_SECONDS:
             return f"no list of the IncidentRollbacks for {STALE_SECONDS:g} s"
         if self._watch is None or not self._watch.is_alive:
             return "the watch is not running"
@@ -96,7 +97,7 @@ class Controller:
         except RollbackError as error:
             _log.warning("the IncidentRollbacks cannot be listed: %s", error)
             return None
-        self._listed_at = monotonic()
+        self._listed_at = self.monotonic()
         for rollback in listed:
             self.runner.offer(rollback)
         self.metrics.in_progress.set(len(self.runner.known()))
@@ -113,6 +114,7 @@ class Controller:
                 self.runner.remove(uid)
             else:
                 self.runner.offer(found)
+        present |= self.runner.known()  # What came during the list is not on it.
         self._heard = {uid: version for uid, version in self._heard.items() if uid in present}
 
     async def _compare(self, listed: Sequence[IncidentRollback]) -> None:

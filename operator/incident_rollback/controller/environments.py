@@ -1,7 +1,7 @@
 """Say in daylight whether a rollback would work tonight: the status of each RollbackEnvironment."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final
@@ -43,6 +43,7 @@ class EnvironmentCheck:
     store: Store
     cluster: Cluster
     clock: Clock
+    monotonic: Callable[[], float] = monotonic
     _asked: dict[str, tuple[int, float, Finding]] = field(
         default_factory=dict[str, tuple[int, float, Finding]]
     )
@@ -61,10 +62,10 @@ class EnvironmentCheck:
         """Ask again when the object has changed, and once a minute."""
         uid, generation = environment.metadata.uid, environment.metadata.generation
         asked = self._asked.get(uid)
-        if asked and asked[0] == generation and monotonic() - asked[1] < ASK_AGAIN_SECONDS:
+        if asked and asked[0] == generation and self.monotonic() - asked[1] < ASK_AGAIN_SECONDS:
             return asked[2]
         finding = await self._ask(environment)
-        self._asked[uid] = (generation, monotonic(), finding)
+        self._asked[uid] = (generation, self.monotonic(), finding)
         return finding
 
     async def _ask(self, environment: RollbackEnvironment) -> Finding:
@@ -82,7 +83,7 @@ class EnvironmentCheck:
                 is_ready=False,
                 reason="PermissionMissing",
                 message=f"the operator may not act ({'; '.join(missing)[:700]}), or the namespace "
-                "does not exist. Next: kubectl apply -k manifests/target-namespace",
+                "does not exist. Next: kubectl apply -k manifests/target-namespace -n NAMESPACE",
             )
         return _ready(environment)
 

@@ -33,9 +33,10 @@ from incident_rollback.domain.moves import Claim, Hold, Move, Refuse, Restore, W
 from incident_rollback.domain.names import intent_of
 from incident_rollback.domain.observation import Observation, is_written
 from incident_rollback.domain.record import Teller, record, with_reported
-from incident_rollback.domain.words import join
+from incident_rollback.domain.words import join, quote
 from incident_rollback.domain.workload import Revision, Workload, WorkloadRef
 from incident_rollback.errors import (
+    ConflictError,
     ForbiddenError,
     InvalidRequestError,
     RejectedError,
@@ -51,7 +52,11 @@ QUICK_TRIES: Final = 5
 """How often a failed guard is followed by another look at once."""
 ACK_SECONDS: Final = 2.0
 MESSAGE_SECONDS: Final = 15.0
+MAX_ANSWER: Final = 500
+"""How much of an API server's answer is repeated, in characters."""
 _ATTEMPT: Final = re.compile(r"[0-9a-f]{16}-[2-5]$")
+
+_SPOKEN: Final = ("Ready", "Reconciling", "Reported")
 
 _log = logging.getLogger(__name__)
 
@@ -61,14 +66,20 @@ class Memory:
     """What one process remembers of one rollback.  Losing it costs reads, nothing else."""
 
     facts: IncidentFacts | None = None
-    has_asked: bool = False
+    asked_at: datetime | None = None
+    """When FireHydrant was asked last, whether it answered or not."""
     place: Place | None = None
-    hears: bool = True
+    hears: bool | None = None
+    """Whether the incident may be spoken to; None: the mapping was not read yet."""
     stale_tries: int = 0
+    denied: Wait | None = None
+    """Why the last try to patch was not allowed."""
     patched_at: datetime | None = None
     """As seen, and not yet stored."""
     healthy_since: datetime | None = None
     """As seen, and not yet stored: it waits to share a write."""
+    is_behind: bool = False
+    """What is stored is not all that was seen: the next turn comes soon."""
     written_at: float = 0.0
     """Monotonic time of the last status write, in seconds."""
     posted: set[str] = field(default_factory=set[str])
@@ -115,13 +126,15 @@ class Reconciler:
         if stored is None:
             return Turn(None, move, 0)
         after = _pause(move)
+        if isinstance(move, Restore) and not await self._is_current(stored):
+            return Turn(None, move, 0)
         if isinstance(move, (Claim, Restore)):
             revision = move.aim.revision if isinstance(move, Claim) else move.revision
             stored, after = await self._restore(replace(seen, rollback=stored), revision, memory)
         if stored is not None:
             self._tell(stored, seen.workload, memory, wake)
             await self._post_events(stored, seen.workload, memory)
-        return Turn(stored, move, after)
+        return Turn(stored, move, min(after, ACK_SECONDS) if memory.is_behind else after)
 
     async def farewell(self, rollback: IncidentRollback) -> None:
         """A resource was deleted after its patch: one last note, and an Event on the workload."""
@@ -133,7 +146,7 @@ class Reconciler:
             return
         text = timeline.deleted_text(rollback)
         incident = rollback.spec.incident
-        if self.outbox is not None and incident is not None:
+        if self.outbox is not None and incident is not None and await self._hears(rollback):
             now = self.clock.now()
             told = self._with_results(rollback).status.updates
             updates = timeline.add(told, "deleted", text, now=now, process=self.process)
@@ -148,6 +161,8 @@ class Reconciler:
         now = self.clock.now()
         phase = rollback.status.phase
         if phase in FINAL_PHASES and not _is_held(rollback.status):
+            if memory.hears is None and rollback.spec.incident is not None:
+                memory.hears = await self._hears(rollback)
             return Observation(rollback, now, place=memory.place)
         if rollback.status.patched_at is not None:
             return await self._observe_patched(rollback, memory)
@@ -161,7 +176,7 @@ class Reconciler:
             return Observation(rollback, now, hindrance=_not_permitted(error))
         memory.hears = hears_incidents(rollback.metadata.namespace, environments, self.home)
         place = find_place(rollback, environments, self.home)
-        seen = Observation(rollback, now, others=others, facts=facts)
+        seen = Observation(rollback, now, denied=memory.denied, others=others, facts=facts)
         if isinstance(place, Place):
             memory.place = place
             seen = replace(seen, place=place)
@@ -178,6 +193,10 @@ class Reconciler:
         if isinstance(workload, Wait):
             return replace(seen, hindrance=workload)
         return replace(seen, workload=workload, now=self.clock.now())
+
+    async def _hears(self, rollback: IncidentRollback) -> bool:
+        environments = await self.store.list_environments()
+        return hears_incidents(rollback.metadata.namespace, environments, self.home)
 
     async def _place(self, rollback: IncidentRollback, memory: Memory) -> Place | None:
         environments = await self.store.list_environments()
@@ -210,7 +229,8 @@ class Reconciler:
         except ForbiddenError as error:
             return _not_permitted(error)
         except InvalidRequestError as error:
-            return Refuse("WorkloadNotFound", str(error), "correct the mapping of the service")
+            text = quote(str(error), MAX_ANSWER)
+            return Refuse("WorkloadNotFound", text, "correct the mapping of the service")
 
     async def _read_target(self, rollback: IncidentRollback) -> Workload | Wait | None:
         target = rollback.status.target
@@ -237,7 +257,7 @@ class Reconciler:
         return tuple(by_uid.values())
 
     async def _facts(self, rollback: IncidentRollback, memory: Memory) -> IncidentFacts | None:
-        if memory.has_asked or not self._must_ask(rollback):
+        if memory.asked_at is not None or not self._must_ask(rollback):
             return memory.facts
         return await self._ask(rollback, memory)
 
@@ -254,14 +274,14 @@ class Reconciler:
     def _is_forgetful(self, seen: Observation, memory: Memory) -> bool:
         if not self._must_ask(seen.rollback):
             return False
-        return memory.facts is None or seen.now - memory.facts.asked_at > FACTS_KEEP
+        return memory.asked_at is None or seen.now - memory.asked_at > FACTS_KEEP
 
     async def _ask(self, rollback: IncidentRollback, memory: Memory) -> IncidentFacts | None:
         """Ask FireHydrant, for a second at most; what it does not say stands in nobody's way."""
         incident = rollback.spec.incident
         if self.timeline is None or incident is None:
             return None
-        memory.has_asked = True
+        memory.asked_at = self.clock.now()
         try:
             async with asyncio.timeout(ASK_SECONDS):
                 memory.facts = await self.timeline.read_incident(incident.id)
@@ -279,7 +299,9 @@ class Reconciler:
         drafted = with_reported(drafted, self._trouble(drafted), seen.now)
         age = monotonic() - memory.written_at
         if not is_worth_writing(before.status, drafted.status, age):
+            memory.is_behind = drafted.status != before.status
             return before
+        memory.is_behind = False
         stored = await self.store.save(drafted)
         memory.written_at = monotonic()
         return stored
@@ -287,9 +309,15 @@ class Reconciler:
     def _silence(self, rollback: IncidentRollback, memory: Memory) -> str:
         if rollback.spec.incident is None:
             return "NoIncident"
-        if not memory.hears:
+        if not self._may_tell(rollback, memory):
             return "NotListed"
         return "NoKey" if self.outbox is None else ""
+
+    def _may_tell(self, rollback: IncidentRollback, memory: Memory) -> bool:
+        """Until the mapping was read, only the home namespace may speak to an incident."""
+        if memory.hears is None:
+            return rollback.metadata.namespace == self.home
+        return memory.hears
 
     def _with_results(self, rollback: IncidentRollback) -> IncidentRollback:
         if self.outbox is None:
@@ -317,6 +345,7 @@ class Reconciler:
         assert seen.workload is not None  # noqa: S101  # a claim and a restore rest on one
         if await self._is_suspended(seen):
             return seen.rollback, 0.0  # The next turn says so.
+        memory.denied = None
         try:
             await self.cluster.restore_template(self._patch(seen, seen.workload, revision))
         except StaleReadError:
@@ -325,13 +354,27 @@ class Reconciler:
             return seen.rollback, random.uniform(0.02, 0.2) if is_quick else 2.0  # noqa: S311
         except RejectedError as error:
             fix = "ask whoever owns the admission policy, or restore another revision"
-            return await self._store(
-                seen.rollback, seen, Refuse(error.reason, str(error), fix), memory
-            ), 0.0
+            refusal = Refuse(error.reason, quote(str(error), MAX_ANSWER), fix)
+            return await self._store(seen.rollback, seen, refusal, memory), 0.0
         except ForbiddenError as error:
-            wait = in_time(seen, _not_permitted(error))
+            memory.denied = _not_permitted(error)
+            wait = in_time(seen, memory.denied)
             return await self._store(seen.rollback, seen, wait, memory), _pause(wait)
         return seen.rollback, 0.25
+
+    async def _is_current(self, stored: IncidentRollback) -> bool:
+        """
+        Say whether a claim of an earlier turn is still there; nothing was written in this one.
+
+        A resource that was deleted, or ended by another process, must not be patched for.
+        """
+        metadata = stored.metadata
+        found = await self.store.get(metadata.namespace, metadata.name)
+        if found is None or found.metadata.uid != metadata.uid:
+            return False
+        if found.metadata.resource_version != metadata.resource_version:
+            raise ConflictError(f"{metadata.name} was written since it was read")
+        return True
 
     async def _is_suspended(self, seen: Observation) -> bool:
         """The red switch is looked at once more, right before the patch."""
@@ -355,7 +398,7 @@ class Reconciler:
     ) -> None:
         """Hand what is stored and not yet told to the outbox."""
         incident = stored.spec.incident
-        if self.outbox is None or incident is None or not memory.hears:
+        if self.outbox is None or incident is None or not self._may_tell(stored, memory):
             return
         status = stored.status
         if status.settled:
@@ -410,10 +453,11 @@ def is_worth_writing(
     """
     if before == after:
         return False
-    if after.phase is not Phase.ROLLING_BACK or _essence(before) != _essence(after):
+    if after.phase is Phase.PENDING or _essence(before) != _essence(after):
         return True
     if _shared(before) != _shared(after):
-        return age >= ACK_SECONDS
+        is_all_told = after.phase in FINAL_PHASES and timeline.is_told(after)
+        return is_all_told or age >= ACK_SECONDS
     return age >= MESSAGE_SECONDS
 
 
@@ -441,9 +485,9 @@ def due_events(rollback: IncidentRollback, workload: Workload | None) -> Sequenc
 
 def _essence(status: IncidentRollbackStatus) -> IncidentRollbackStatus:
     conditions = tuple(
-        c.model_copy(update={"message": ""}) if c.type in ("Ready", "Reconciling") else c
+        c.model_copy(update={"message": ""}) if c.type in _SPOKEN else c
         for c in status.conditions
-        if c.type != "Reported"
+        if c.type != "Reported" or c.status == "False"
     )
     keys = tuple(
         u.model_copy(update={"text": "", "delivered_at": None, "external_id": ""})
@@ -525,8 +569,8 @@ def _change_facts(rollback: IncidentRollback) -> ChangeFacts | None:
 def _not_permitted(error: ForbiddenError) -> Wait:
     return Wait(
         error.reason,
-        str(error),
-        "let the operator into the namespace: kubectl apply -k manifests/target-namespace",
+        quote(str(error), MAX_ANSWER),
+        "let the operator in: kubectl apply -k manifests/target-namespace -n NAMESPACE",
         after=2.0,
     )
 

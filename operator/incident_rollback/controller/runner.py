@@ -16,7 +16,7 @@ from typing import Final
 from incident_rollback.controller.reconcile import Memory, Reconciler, Turn, Wake
 from incident_rollback.crd.v1alpha1 import IncidentRollback
 from incident_rollback.domain.conditions import get
-from incident_rollback.errors import ConflictError, RollbackError, TransientError
+from incident_rollback.errors import ConflictError, RollbackError, ThrottledError, TransientError
 from incident_rollback.ports import Store
 
 FIRST_PAUSE_SECONDS: Final = 0.2
@@ -37,12 +37,20 @@ class _Life:
     latest: IncidentRollback
     nudge: asyncio.Event = field(default_factory=asyncio.Event)
     memory: Memory = field(default_factory=Memory)
+    taken: int = 0
+    """The version that the last turn took in, or wrote."""
     failures: int = 0
     is_deleted: bool = False
     task: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
         self.wake = Wake(self.nudge)
+
+    def take_in(self, rollback: IncidentRollback) -> None:
+        """Go on from what is stored, unless something newer came in."""
+        self.taken = max(self.taken, version_of(rollback))
+        if version_of(rollback) > version_of(self.latest):
+            self.latest = rollback
 
 
 @dataclass
@@ -111,20 +119,18 @@ class Runner:
         while not life.latest.status.settled and not life.is_deleted:
             life.nudge.clear()  # Before the turn: what comes during it is not lost.
             life.wake.has_results = False
-            known = version_of(life.latest)
+            life.taken = version_of(life.latest)
             pause = await self._turn(life)
             if pause is None:
                 break
-            await self._wait(life, max(known, version_of(life.latest)), pause)
+            await self._wait(life, pause)
         self._lives.pop(life.latest.metadata.uid, None)
 
     async def _turn(self, life: _Life) -> float | None:
         """Take one turn; return the pause after it in seconds, None when the resource is gone."""
-        before, began = life.latest, perf_counter()
+        before = life.latest
         try:
-            turn = await self.reconciler.turn(before, life.memory, life.wake)
-        except ConflictError:
-            return await self._read_again(life)
+            return await self._take(life)
         except TransientError as error:
             return self._later(life, error)
         except RollbackError as error:
@@ -133,43 +139,43 @@ class Runner:
         except Exception:  # noqa: BLE001  # the outermost edge: one rollback must not end the others
             _log.exception("a turn failed unexpectedly", extra=_labels(before))
             return STUCK_PAUSE_SECONDS
+
+    async def _take(self, life: _Life) -> float | None:
+        before, began = life.latest, perf_counter()
+        try:
+            turn = await self.reconciler.turn(before, life.memory, life.wake)
+        except ConflictError:
+            return await self._read_again(life)
         life.failures = 0
         self.observe(before, turn, perf_counter() - began)
         if turn.rollback is None:
             return None
-        if version_of(turn.rollback) > version_of(life.latest):
-            life.latest = turn.rollback
+        life.take_in(turn.rollback)
         return turn.after
 
     async def _read_again(self, life: _Life) -> float | None:
         """Somebody wrote it since: go on from what is stored now."""
         metadata = life.latest.metadata
-        try:
-            found = await self.store.get(metadata.namespace, metadata.name)
-        except TransientError as error:
-            return self._later(life, error)
+        found = await self.store.get(metadata.namespace, metadata.name)
         if found is None or found.metadata.uid != metadata.uid:
             return None
-        if version_of(found) > version_of(life.latest):
-            life.latest = found
+        life.take_in(found)
         return random.uniform(0.0, 0.1)  # noqa: S311  # spreads two controllers
 
     def _later(self, life: _Life, error: TransientError) -> float:
         life.failures += 1
-        ceiling = min(
-            LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * float(2 ** min(life.failures, 8))
-        )
-        pause = max(error.retry_after if error.retry_after > ceiling else 0.0, ceiling)
+        asked = error.retry_after if isinstance(error, ThrottledError) else 0.0
+        pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * float(2 ** min(life.failures, 8)))
         _log.warning(
             "a turn is repeated: %s", error, extra={**_labels(life.latest), "tries": life.failures}
         )
-        return pause * random.uniform(0.5, 1.0)  # noqa: S311  # spreads the load
+        return max(asked, pause * random.uniform(0.5, 1.0))  # noqa: S311  # spreads the load
 
-    async def _wait(self, life: _Life, known: int, pause: float) -> None:
+    async def _wait(self, life: _Life, pause: float) -> None:
         """Wait until the pause is over, something newer came in, or the outbox has results."""
         until = monotonic() + pause
         while (left := until - monotonic()) > 0:
-            if version_of(life.latest) > known or life.wake.has_results or life.is_deleted:
+            if version_of(life.latest) > life.taken or life.wake.has_results or life.is_deleted:
                 return
             try:
                 async with asyncio.timeout(left):

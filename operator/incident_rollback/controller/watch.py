@@ -89,14 +89,14 @@ def apply(settings: kopf.OperatorSettings) -> None:
 
 
 class Watch:
-    """kopf in a thread, started again when it dies or is told to."""
+    """kopf in a thread, started again when it dies or is told to; `on_start` hears of each."""
 
-    def __init__(self, heard: Heard) -> None:
+    def __init__(self, heard: Heard, on_start: Callable[[], None] = lambda: None) -> None:
         self._heard = heard
+        self._on_start = on_start
         self._main = asyncio.get_running_loop()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._operator: asyncio.Task[None] | None = None
-        self.starts = 0
 
     async def run(self, is_listable: Callable[[], Awaitable[bool]]) -> None:
         """Run kopf for ever, as soon as the resources can be listed."""
@@ -104,7 +104,7 @@ class Watch:
         while True:
             while not await is_listable():  # noqa: ASYNC110  # there is nothing that could tell
                 await asyncio.sleep(random.uniform(0.5, 1.5))  # noqa: S311  # spreads the load
-            self.starts += 1
+            self._on_start()
             began = self._main.time()
             await self._run_once()
             pause = 0.1 if self._main.time() - began > 60 else min(10.0, pause * 2)

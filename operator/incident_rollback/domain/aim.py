@@ -30,6 +30,7 @@ def choose(seen: Observation, workload: Workload) -> Move:
             "ApprovalRequired",
             f"the environment asks for approval of: {'; '.join(aim.plan.changes)[:500]}",
             f"approve it by an IncidentRollback with planDigest: {aim.plan.digest}",
+            aim.plan,
         )
     return Claim(aim)
 

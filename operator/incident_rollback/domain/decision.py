@@ -57,6 +57,7 @@ CLAIMED_RULES: Final[Sequence[Rule]] = (
     preflight.not_observed,
     preflight.busy,
     preflight.incident_closed,
+    preflight.drill,
     preflight.left_from,
 )
 
@@ -141,6 +142,8 @@ def in_time(seen: Observation, move: Move) -> Move:
     if seen.now < seen.acts_until:
         return _without_waiting(move) if seen.is_dry_run else move
     has_waited = seen.rollback.status.observed_generation >= 0
+    if isinstance(move, Restore) and seen.denied is not None:
+        move = seen.denied  # This is what it has waited for.
     if isinstance(move, Wait) and has_waited:
         return Refuse(move.reason, f"{move.message}; its time is over", move.fix)
     if isinstance(move, (Wait, Claim, Preview, Restore)):

@@ -20,7 +20,7 @@ def diagnose(workload: Workload, revision: Revision) -> str:
         reason, count = Counter(_trouble(pod) for pod in failing).most_common(1)[0]
         return f"{count} of {len(pods)} {_pods(len(pods))} in {reason}"
     if revision.failure:
-        return f"its pods cannot be made: {revision.failure[:200]}"
+        return f"its pods cannot be made: {quote(revision.failure)}"
     if not pods:
         return ""
     ready = sum(pod.is_ready for pod in pods)

@@ -32,7 +32,7 @@ class Place:
     """The name was given by an entry or a targetRef: no label is looked for."""
     policy: Policy = DEFAULT_POLICY
     suspended_by: str = ""
-    """The RollbackEnvironment whose red switch is on; "" when none is."""
+    """`namespace/name` of the RollbackEnvironment whose red switch is on; "" when none is."""
 
 
 def find_place(
@@ -127,8 +127,11 @@ def _place_of_target(
     if target is None:
         return Refuse("NotAllowed", "neither service nor targetRef is given", "give one of them")
     namespace = rollback.metadata.namespace
-    named = [e for e in environments if _maps_to(e, namespace)]
-    mapping = named or [e for e in environments if _is_wild(e)]
+    mapping = (
+        [e for e in environments if _has_entry_for(e, namespace, target.name)]
+        or [e for e in environments if _maps_to(e, namespace)]
+        or [e for e in environments if _is_wild(e)]
+    )
     if not mapping:
         return Place("", namespace, target.name, is_exact=True)
     owner = _only_owner(namespace, mapping)
@@ -169,12 +172,21 @@ def _maps_to(environment: RollbackEnvironment, namespace: str) -> bool:
     return namespace in labels_of(environment)
 
 
+def _has_entry_for(environment: RollbackEnvironment, namespace: str, name: str) -> bool:
+    """Say whether one of its services is this very workload, in whatever namespace that is."""
+    return any(
+        entry.workload.name == name and entry.workload.namespace == namespace
+        for entry in environment.spec.services
+    )
+
+
 def _is_wild(environment: RollbackEnvironment) -> bool:
     return WILDCARD in environment.spec.environments and environment.spec.namespace is None
 
 
 def _switch(environment: RollbackEnvironment) -> str:
-    return environment.metadata.name if environment.spec.suspend else ""
+    metadata = environment.metadata
+    return f"{metadata.namespace}/{metadata.name}" if environment.spec.suspend else ""
 
 
 def _entry_for(service: str, environment: RollbackEnvironment) -> WorkloadMapping | None:

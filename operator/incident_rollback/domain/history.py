@@ -22,6 +22,11 @@ class Stint:
     revision: Revision
 
     @property
+    def is_first(self) -> bool:
+        """Its ReplicaSet was made for it; any later one is a return."""
+        return self.number == self.revision.numbers[0]
+
+    @property
     def key(self) -> str:
         """Equal for functionally equal revisions: a restart is no step."""
         return self.revision.key
@@ -45,7 +50,7 @@ class History:
         return frozenset(
             before.key
             for before, after in pairwise(self.stints)
-            if after.number == before.number + 1 and self._is_return(before, after)
+            if self._is_step(before, after) and self._is_return(before, after)
         )
 
     def was_rolled_back_to(self, key: str) -> bool:
@@ -59,15 +64,19 @@ class History:
         if not run or run[0] is self.stints[0]:
             return False
         before = self.stints[self.stints.index(run[0]) - 1]
-        if run[0].number == before.number + 1:
+        if self._is_step(before, run[0]):
             return self._is_return(before, run[0])
         return run[0].number > self._lowest(run[0].key)
 
     def last_run(self, key: str) -> Sequence[Stint]:
-        """Return the latest stints of a key in a row, oldest first; [] when it is not the last."""
+        """
+        Return the latest stints of a key in a row, oldest first; [] when it is not the last.
+
+        A ReplicaSet that has two numbers was left in between, even if nothing is left of that.
+        """
         run: list[Stint] = []
         for stint in reversed(self.stints):
-            if stint.key != key:
+            if stint.key != key or (run and stint.revision is run[0].revision):
                 break
             run.insert(0, stint)
         return run
@@ -82,7 +91,7 @@ class History:
         if not run:
             return None
         first = run[0]
-        if first.number == first.revision.numbers[0]:
+        if first.is_first:
             return first.revision.created_at
         return workload.template_written_at if len(run) == 1 else None
 
@@ -94,16 +103,37 @@ class History:
         """
         Say how long a revision was current before it was replaced; None: unknown.
 
-        The creation of its successor's ReplicaSet minus its own, over its longest first stint.
+        The creation of its successor's ReplicaSet minus its own, over its longest first stint;
+        a restart does not end it.  What followed a gap was not its successor.
         """
-        lengths = [
-            after.revision.created_at - before.revision.created_at
-            for before, after in pairwise(self.stints)
-            if before.key == key != after.key
-            and before.number == before.revision.numbers[0]
-            and after.number == after.revision.numbers[0]
-        ]
+        lengths: list[timedelta] = []
+        since: datetime | None = None
+        for before, after in pairwise(self.stints):
+            if before.key != key:
+                continue
+            if since is None and before.is_first:
+                since = before.revision.created_at
+            if not self._is_step(before, after):
+                since = None
+            elif after.key != key:
+                if since is not None and after.is_first:
+                    lengths.append(after.revision.created_at - since)
+                since = None
         return max(lengths, default=None)
+
+    def _is_step(self, before: Stint, after: Stint) -> bool:
+        """Nothing was current in between, and both numbers mean one revision each."""
+        return after.number == before.number + 1 and not (
+            {before.number, after.number} & self._shared_numbers
+        )
+
+    @cached_property
+    def _shared_numbers(self) -> frozenset[int]:
+        return frozenset(
+            one.number
+            for one, other in pairwise(self.stints)
+            if one.number == other.number and one.key != other.key
+        )
 
     def _is_return(self, before: Stint, after: Stint) -> bool:
         return before.key != after.key and self._lowest(after.key) < self._lowest(before.key)

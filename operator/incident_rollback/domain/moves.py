@@ -35,6 +35,8 @@ class Refuse:
     reason: str
     message: str
     fix: str
+    plan: PlanStatus | None = None
+    """What waits for somebody's approval; it is that plan that the next request approves."""
 
 
 @dataclass(frozen=True, slots=True)

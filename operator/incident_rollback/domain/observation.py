@@ -20,6 +20,8 @@ class Observation:
     place: Place | None = None
     hindrance: Wait | Refuse | None = None
     """Why there is no workload to look at: the mapping, a missing permission."""
+    denied: Wait | None = None
+    """What the API server said to our last try to patch, when it was no; it may say yes now."""
     workload: Workload | None = None
     others: Sequence[IncidentRollback] = ()
     """Other resources: those that have claimed and not ended, and those of the same incident."""
@@ -76,7 +78,7 @@ def is_written(rollback: IncidentRollback, workload: Workload | None) -> bool:
 
     Our marker is on the workload or on a ReplicaSet that it owns (`kubectl rollout undo` wipes
     it from the workload only), or the ReplicaSet of `from` has another number than was frozen:
-    then it was left and came back.
+    then it was left and came back.  Numbers of another workload of that name tell nothing.
     """
     status = rollback.status
     if status.patched_at is not None:
@@ -85,6 +87,8 @@ def is_written(rollback: IncidentRollback, workload: Workload | None) -> bool:
         return False
     if any(marker.uid == rollback.metadata.uid for marker in markers(workload)):
         return True
+    if is_another(rollback, workload):
+        return False
     origin = workload.revision(status.from_.pod_template_hash)
     return origin is not None and origin.number != status.from_.revision
 

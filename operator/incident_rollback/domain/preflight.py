@@ -25,9 +25,10 @@ RECENT: Final = timedelta(hours=24)
 
 def already_requested(seen: Observation, workload: Workload) -> Move | None:
     """A resource that was deleted and made again, or restored without its status."""
-    intent = intent_of(seen.rollback)
+    intent, phase = intent_of(seen.rollback), seen.rollback.status.phase
     for marker in markers(workload):
-        if marker.intent == intent and marker.uid != seen.rollback.metadata.uid:
+        is_ours = marker.uid == seen.rollback.metadata.uid and phase is not Phase.PENDING
+        if marker.intent == intent and not is_ours:
             return Refuse(
                 "AlreadyRequested",
                 f"the same request already changed {workload.ref} at {clock_time(marker.at)}",
@@ -85,13 +86,14 @@ def being_rolled_back(_: Observation, workload: Workload) -> Move | None:
 
 def suspended(seen: Observation, _: Workload) -> Move | None:
     """The red switch of the environment."""
-    name = seen.place.suspended_by if seen.place else ""
-    if not name:
+    by_whom = seen.place.suspended_by if seen.place else ""
+    if not by_whom:
         return None
+    namespace, _slash, name = by_whom.rpartition("/")
     return Wait(
         "Suspended",
         f"RollbackEnvironment {name} is suspended",
-        f"set its spec.suspend to false: kubectl edit rbenv {name} -n NAMESPACE",
+        f"set its spec.suspend to false: kubectl edit rbenv {name} -n {namespace}",
     )
 
 
@@ -226,6 +228,17 @@ def incident_closed(seen: Observation, _: Workload) -> Move | None:
     )
 
 
+def drill(seen: Observation, _: Workload) -> Move | None:
+    """A claim was made before FireHydrant said that the incident is a drill."""
+    if not seen.is_dry_run:
+        return None
+    return Refuse(
+        "NotAllowed",
+        "FireHydrant says that the incident is a drill (GAMEDAY), and nothing real may be touched",
+        "for a rollback without an incident: kubectl irb rollback …",
+    )
+
+
 def repeated(seen: Observation, workload: Workload) -> Move | None:
     """An attempt after the first must not undo a fix that came since."""
     incident = seen.rollback.spec.incident
@@ -268,11 +281,15 @@ def not_recently_changed(seen: Observation, workload: Workload) -> Move | None:
     current_at = History.of(workload).became_current_at(workload)
     if current_at is not None and current_at >= seen.began_at - RECENT:
         return None
-    since = f"has run since {current_at:%Y-%m-%d %H:%M}" if current_at else "has run for long"
+    age = (
+        f"has run what it runs since {current_at:%Y-%m-%d %H:%M} UTC"
+        if current_at
+        else "is not known to have changed lately"
+    )
     return Refuse(
         "NotRecentlyChanged",
         f"the incident names {seen.rollback.spec.pairs} pairs of service and environment, and "
-        f"{workload.ref} {since}: it is not the cause by its age",
+        f"{workload.ref} {age}: it is left alone",
         f"if it is: kubectl irb rollback deploy/{workload.ref.name} -n {workload.ref.namespace}",
     )
 
@@ -311,11 +328,12 @@ def left_from(seen: Observation, workload: Workload) -> Move | None:
 def not_found(seen: Observation) -> Wait:
     """Say where a workload was looked for."""
     place = seen.place
-    where = f"{place.namespace}/{place.name}" if place else "?"
+    name = quote(place.name) if place else "?"
+    where = f"{place.namespace}/{name}" if place else name
     return Wait(
         "WorkloadNotFound",
         f"there is no Deployment {where}, and none of its namespace is labelled "
-        f"incidentrollback.dev/service: {place.name if place else '?'}",
+        f"incidentrollback.dev/service: {name}",
         "deploy it, label it, or add the service to a RollbackEnvironment",
     )
 

@@ -97,6 +97,8 @@ class _Draft:
             self._tell(f"waiting-{move.reason}", text)
 
     def refuse(self, move: Refuse) -> None:
+        if move.plan is not None:
+            self._set(plan=move.plan)
         self._end(Phase.REFUSED, move.reason, f"{move.message}. Next: {move.fix}")
         self._set(updates=timeline.without(self.status.updates, "start"))
         self._tell("end", timeline.refused_text(self.rollback, move))
@@ -242,10 +244,11 @@ def with_reported(
     """Set the condition Reported: the trouble there is, or that everything decided was told."""
     status = rollback.status
     lost = [u for u in status.updates if u.gave_up and u.key != "progress"]
+    has_begun = any(u.gave_up or u.delivered_at is not None for u in status.updates)
     if trouble is not None:
         state, (reason, message) = "False", trouble
-    elif not status.updates or not timeline.is_told(status):
-        return rollback
+    elif not has_begun or not timeline.is_told(status):
+        return rollback  # On its way: a start waits for the patch.
     elif lost:
         before = get(status.conditions, "Reported")
         state, reason = "False", before.reason if before else "NotAccepted"

@@ -67,11 +67,16 @@ def is_healthy(workload: Workload) -> bool:
 
 
 def is_failing(workload: Workload) -> bool:
-    """The live template fails by its own pods now, or Kubernetes gave up on it."""
+    """
+    The live template fails by its own pods now, or Kubernetes gave up on it.
+
+    Kubernetes' verdict on the template before outlives an undo: it does not count.
+    """
     live = workload.live
     if live is None or is_healthy(workload):
         return False
-    return bool(failing_pods(workload, live)) or assess_rollout(workload) is Rollout.STALLED
+    verdict = assess_rollout(workload, since=workload.template_written_at)
+    return bool(failing_pods(workload, live)) or verdict is Rollout.STALLED
 
 
 def broken_calm(workload: Workload, healthy_since: datetime) -> tuple[Pod, ...]:
@@ -89,6 +94,20 @@ def broken_calm(workload: Workload, healthy_since: datetime) -> tuple[Pod, ...]:
         if (pod.created_at is None or pod.created_at <= healthy_since)
         and (not pod.is_ready or _crashed_after(pod, healthy_since))
     )
+
+
+def has_crashed(pod: Pod, healthy_since: datetime) -> bool:
+    """
+    Say whether a pod that is not ready fails since it was healthy.
+
+    A pod that crashed while it started, became ready, and is not ready for a moment has not.
+    Ends have whole seconds: one in the second of `healthy_since` counts.
+    """
+    if pod.is_ready:
+        return False
+    if pod.crashed_at is None:
+        return bool(pod.reason)
+    return pod.crashed_at >= healthy_since.replace(microsecond=0)
 
 
 def _has_all_pods(workload: Workload, live: Revision) -> bool:

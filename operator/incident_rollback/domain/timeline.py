@@ -32,7 +32,7 @@ def subject_of(rollback: IncidentRollback) -> str:
     if service is not None:
         name, environment = quote(service.name), quote(service.environment)
         return f"{name or 'no service'} in {environment or 'no environment'}"
-    return f"{target.name if target else '?'} in namespace {rollback.metadata.namespace}"
+    return f"{quote(target.name) if target else '?'} in namespace {rollback.metadata.namespace}"
 
 
 def waiting_text(rollback: IncidentRollback, wait: Wait, until: datetime) -> str:
@@ -63,7 +63,7 @@ def preview_text(rollback: IncidentRollback, aim: Aim) -> str:
     return _note(
         rollback,
         f"Dry run, nothing was changed. A rollback would take {subject_of(rollback)} to "
-        f"{_shown(aim.to)}. It is on {_was(aim.from_)}. Changes: {quote(changes, 1000)}. "
+        f"{_shown(aim.to)}. It is on {_was(aim.from_)}. Changes: {changes[:1000]}. "
         f"{NOT_ROLLED_BACK}{_same_images(aim.from_, aim.to)} Plan {aim.plan.digest}.",
         "run the step that rolls back, or the one that approves this plan",
     )
@@ -93,8 +93,8 @@ def succeeded_text(rollback: IncidentRollback, move: Succeed, now: datetime) -> 
 
 def failed_text(rollback: IncidentRollback, move: Fail) -> str:
     """Say what was changed, how it is, and that nothing more is tried."""
-    to = rollback.status.to
-    what = f" The template of {_shown(to)} was restored." if to is not None else ""
+    to, is_seen = rollback.status.to, rollback.status.patched_at is not None
+    what = f" The template of {_shown(to)} was restored." if to is not None and is_seen else ""
     return _note(
         rollback,
         f"{subject_of(rollback)} is not well after the rollback: {move.message}.{what} Nothing "

@@ -12,6 +12,7 @@ from incident_rollback.domain.rollout import (
     Rollout,
     assess_rollout,
     broken_calm,
+    has_crashed,
     is_healthy,
     verify_by,
 )
@@ -27,7 +28,7 @@ def judge_rollout(seen: Observation, workload: Workload, at: datetime) -> Move:
     healthy_since = seen.rollback.status.healthy_since
     if healthy_since is not None:
         broken = broken_calm(workload, healthy_since)
-        if any(pod.reason or pod.crashed_at for pod in broken if not pod.is_ready):
+        if any(has_crashed(pod, healthy_since) for pod in broken):
             return Fail(
                 "CrashedAfterReady", f"it was healthy, then: {how(workload)}", look(workload)
             )
@@ -128,7 +129,7 @@ def held(seen: Observation, workload: Workload | None) -> News:
     """Say how it stands at the end of the hold."""
     if workload is None:
         return News("NotVerified", "could not look at the end of the hold", is_told=False)
-    if seen.rollback.status.phase is Phase.FAILED:
+    if seen.rollback.status.phase is Phase.FAILED or not is_healthy(workload):
         return News("NotHealthy", how(workload), look(workload), is_told=False)
     length = span(timedelta(seconds=seen.policy.hold_seconds))
     message = f"it stayed for {length}: {availability(workload)}"
@@ -144,7 +145,7 @@ def _news_of_health(seen: Observation, workload: Workload) -> News | None:
         return News("HealthyAfterAll", message, "revert the deploy at its source", stands=True)
     since = status.healthy_since or status.finished_at
     broken = broken_calm(workload, since) if since else ()
-    if not is_healthy(workload) and any(pod.reason or pod.crashed_at for pod in broken):
+    if since and not is_healthy(workload) and any(has_crashed(pod, since) for pod in broken):
         return News("Crashed", f"it was healthy, then: {how(workload)}", look(workload))
     return None
 

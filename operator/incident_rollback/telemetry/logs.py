@@ -44,6 +44,17 @@ class TextFormatter(logging.Formatter):
         return line + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
 
 
+def without_stack(record: logging.LogRecord) -> bool:
+    """
+    Leave kopf's stacks out, and keep its line; a filter that lets every record pass.
+
+    It dies loudly of what is ordinary here, a CRD that is replaced, and is started again.
+    """
+    if record.name.partition(".")[0] == "kopf":
+        record.exc_info = record.exc_text = None
+    return True
+
+
 def extras_of(record: logging.LogRecord) -> dict[str, Any]:
     """Return what was given as `extra`."""
     return {
@@ -55,6 +66,7 @@ def set_up(style: Literal["json", "text"], level: str) -> None:
     """Log to stderr; libraries that talk on each call are heard from WARNING on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
+    handler.addFilter(without_stack)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # It says at each start that it leaves the signals alone; that is what its thread is for.
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)

@@ -6,6 +6,9 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+SHUTDOWN_SECONDS = 0.5
+"""How long open connections may take at the end."""
+
 Readiness = Callable[[], str]
 """Returns why the process is not ready; "" when it is."""
 
@@ -34,7 +37,10 @@ def make_ops_app(registry: CollectorRegistry, readiness: Readiness) -> web.Appli
 
 async def serve(app: web.Application | web.AppRunner, host: str, port: int) -> web.AppRunner:
     """Serve an application; the caller cleans the runner up."""
-    runner = app if isinstance(app, web.AppRunner) else web.AppRunner(app, access_log=None)
+    if isinstance(app, web.AppRunner):
+        runner = app
+    else:
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
-    await web.TCPSite(runner, host, port, shutdown_timeout=0.5).start()
+    await web.TCPSite(runner, host, port).start()
     return runner

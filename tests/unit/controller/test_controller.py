@@ -1,0 +1,303 @@
+"""The watch is played by hand; the safety list is real, and its minutes take no time."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+
+from incident_rollback.controller.controller import Controller
+from incident_rollback.controller.environments import EnvironmentCheck
+from incident_rollback.controller.reconcile import Turn
+from incident_rollback.controller.runner import Runner
+from incident_rollback.controller.watch import Heard, Watch
+from incident_rollback.crd.v1alpha1 import IncidentRollback
+from incident_rollback.domain.raw import Json
+from incident_rollback.errors import UnavailableError
+from incident_rollback.telemetry.metrics import ControllerMetrics
+from tests.builders import an_environment
+from tests.fakes.clock import FakeClock
+from tests.fakes.cluster import FakeCluster
+from tests.fakes.store import FakeStore
+from tests.unit.controller.fast_time import elapsed, in_fast_time, let_run
+from tests.unit.controller.scripted import ScriptedReconciler, stays, version
+
+ROUND = 65.0
+"""Long enough for one safety list and what follows it, in seconds."""
+
+
+def raw(rollback: IncidentRollback) -> Json:
+    return rollback.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class HandWatch:
+    """Starts when the resources can be listed, and says what it is told to."""
+
+    def __init__(self, heard: Heard) -> None:
+        self.heard, self.is_alive, self.restarts = heard, False, 0
+
+    async def run(self, is_listable: Callable[[], Awaitable[bool]]) -> None:
+        while not await is_listable():  # noqa: ASYNC110  # as the real one does
+            await asyncio.sleep(1)
+        self.is_alive = True
+        await asyncio.Event().wait()
+
+    def restart(self) -> None:
+        self.restarts += 1
+
+    def tells(self, rollback: IncidentRollback, kind: str = "MODIFIED") -> None:
+        self.heard(kind, raw(rollback))
+
+
+def not_reported(_: IncidentRollback, __: Turn, ___: float) -> None:
+    pass
+
+
+class Stage:
+    def __init__(self) -> None:
+        self.store = FakeStore()
+        self.reconciler = ScriptedReconciler([stays()])
+        self.metrics = ControllerMetrics()
+        self.watches: list[HandWatch] = []
+        runner = self.runner = Runner(self.reconciler.as_one(), self.store, not_reported)
+        self.cluster = FakeCluster()
+        self.controller = Controller(
+            self.store,
+            runner,
+            EnvironmentCheck(self.store, self.cluster, FakeClock()),
+            self.metrics,
+            make_watch=self._make_watch,
+            monotonic=elapsed,
+        )
+
+    def _make_watch(self, heard: Heard) -> Watch:
+        self.watches.append(HandWatch(heard))
+        return cast("Watch", self.watches[-1])
+
+    @property
+    def watch(self) -> HandWatch:
+        (watch,) = self.watches
+        return watch
+
+    @property
+    def turns(self) -> list[str]:
+        return [one.metadata.uid for one in self.reconciler.given]
+
+    def value(self, name: str) -> float:
+        return self.metrics.registry.get_sample_value(f"incident_rollback_{name}") or 0.0
+
+
+@asynccontextmanager
+async def running(*there: IncidentRollback) -> AsyncGenerator[Stage]:
+    """Run a controller over what is there at the start."""
+    stage = Stage()
+    for rollback in there:
+        stage.store.put(rollback)
+    task = asyncio.create_task(stage.controller.run())
+    await let_run()
+    try:
+        yield stage
+        assert not task.done()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await stage.runner.close()
+
+
+@in_fast_time
+async def test_what_is_there_at_the_start_needs_no_watch() -> None:
+    async with running(version(1)) as stage:
+        assert stage.turns == ["uid-1"]
+        assert stage.value("in_progress") == 1
+
+
+@in_fast_time
+async def test_what_the_watch_tells_gets_a_turn() -> None:
+    async with running() as stage:
+        stage.watch.tells(version(1), "ADDED")
+        await let_run()
+        assert stage.turns == ["uid-1"]
+        assert stage.value("in_progress") == 1
+
+
+@in_fast_time
+async def test_the_safety_list_offers_what_is_missing_and_restarts_the_watch() -> None:
+    async with running() as stage:
+        stage.store.put(version(3))
+        await asyncio.sleep(ROUND)
+        assert stage.turns == ["uid-1"]
+        assert stage.watch.restarts >= 1
+        assert stage.value("watch_missed_total") >= 1
+
+
+@in_fast_time
+async def test_the_safety_list_restarts_the_watch_when_it_misses_a_version() -> None:
+    async with running(version(3)) as stage:
+        stage.watch.tells(version(3))
+        stage.store.put(version(4))
+        await asyncio.sleep(ROUND)
+        assert stage.watch.restarts >= 1
+
+
+@in_fast_time
+async def test_a_watch_that_tells_everything_is_left_alone() -> None:
+    async with running(version(3)) as stage:
+        stage.watch.tells(version(3), "ADDED")
+        await asyncio.sleep(3 * ROUND)
+        assert stage.watch.restarts == 0
+        assert stage.turns == ["uid-1"]
+
+
+class LatecomerStore(FakeStore):
+    """Something is made, and told by the watch, while the list is on its way."""
+
+    late: Callable[[], None] | None = None
+
+    async def list_rollbacks(self, *, namespace: str | None = None, fields: str = "") -> Any:
+        listed = await super().list_rollbacks(namespace=namespace, fields=fields)
+        if self.late is not None:
+            self.late()
+        return listed
+
+
+@in_fast_time
+async def test_what_came_during_the_list_is_no_miss_of_the_watch() -> None:
+    async with running() as stage:
+        late = LatecomerStore()
+        stage.controller.store = late
+
+        def comes() -> None:
+            late.late = None
+            late.put(version(5))
+            stage.runner.store = late
+            stage.watch.tells(version(5), "ADDED")
+
+        late.late = comes
+        await asyncio.sleep(3 * ROUND)
+        assert stage.watch.restarts == 0
+        assert stage.turns == ["uid-1"]
+
+
+@in_fast_time
+async def test_the_safety_list_forgets_what_vanished_after_a_look() -> None:
+    async with running(version(1)) as stage:
+        stage.store.rollbacks.clear()
+        await asyncio.sleep(ROUND)
+        assert "get" in stage.store.calls
+        assert stage.runner.known() == frozenset()
+        assert len(stage.reconciler.farewells) == 1
+
+
+@in_fast_time
+async def test_the_safety_list_forgets_what_was_made_again_under_its_name() -> None:
+    async with running(version(1)) as stage:
+        again = version(2, uid="uid-2")
+        name = again.metadata.model_copy(update={"name": "name-of-uid-1"})
+        stage.store.put(again.model_copy(update={"metadata": name}))
+        await asyncio.sleep(ROUND)
+        assert stage.runner.known() == {"uid-2"}
+
+
+@in_fast_time
+async def test_what_is_not_on_the_list_but_there_is_taken_in() -> None:
+    """Somebody else settled it: it left the selection, and is no deletion."""
+    async with running(version(1)) as stage:
+        stage.store.put(version(2, settled=True))
+        await asyncio.sleep(ROUND)
+        assert stage.runner.known() == frozenset()
+        assert stage.reconciler.farewells == []
+
+
+@in_fast_time
+async def test_deleted_and_settled_is_not_a_deletion() -> None:
+    """The watch selects what is not settled: leaving the selection reads as DELETED."""
+    async with running(version(1)) as stage:
+        stage.watch.tells(version(2, settled=True), "DELETED")
+        await let_run()
+        assert stage.runner.known() == frozenset()
+        assert stage.reconciler.farewells == []
+
+
+@in_fast_time
+async def test_deleted_is_a_deletion() -> None:
+    async with running(version(1)) as stage:
+        stage.watch.tells(version(1), "DELETED")
+        await let_run()
+        assert stage.runner.known() == frozenset()
+        assert len(stage.reconciler.farewells) == 1
+
+
+@in_fast_time
+async def test_what_cannot_be_read_is_skipped(caplog: pytest.LogCaptureFixture) -> None:
+    async with running() as stage:
+        stage.watch.heard("ADDED", {"metadata": {"name": "x"}, "spec": {"pairs": "many"}})
+        stage.watch.tells(version(1))
+        await let_run()
+        assert stage.turns == ["uid-1"]
+        assert "an IncidentRollback cannot be read" in caplog.text
+
+
+@in_fast_time
+async def test_an_api_server_that_is_away_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    async with running(version(1)) as stage:
+        stage.store.down = UnavailableError("no answer")
+        await asyncio.sleep(2 * ROUND)
+        assert stage.runner.known() == {"uid-1"}
+        stage.store.down = None
+        stage.store.put(version(1, uid="uid-2"))
+        await asyncio.sleep(ROUND)
+        assert stage.runner.known() == {"uid-1", "uid-2"}
+
+
+class NoGetStore(FakeStore):
+    """Lists, and cannot be asked for one."""
+
+    async def get(self, namespace: str, name: str) -> IncidentRollback | None:
+        raise UnavailableError(f"no answer about {namespace}/{name}")
+
+
+@in_fast_time
+async def test_an_api_server_that_goes_away_between_list_and_look_ends_nothing() -> None:
+    async with running(version(1)) as stage:
+        stage.controller.store = NoGetStore()
+        await asyncio.sleep(ROUND)
+        assert stage.runner.known() == {"uid-1"}
+
+
+@in_fast_time
+async def test_the_environments_are_checked_from_the_start() -> None:
+    async with running() as stage:
+        stage.store.environments["production"] = an_environment()
+        await asyncio.sleep(15)
+        (environment,) = stage.store.environments.values()
+        assert [c.reason for c in environment.status.conditions] == ["Ready"]
+
+
+# --- ready ---
+
+
+@in_fast_time
+async def test_not_ready_before_the_first_list() -> None:
+    stage = Stage()
+    assert stage.controller.why_not_ready() == ("the IncidentRollbacks could not be listed yet")
+
+
+@in_fast_time
+async def test_not_ready_while_the_watch_is_not_running() -> None:
+    async with running() as stage:
+        assert stage.controller.why_not_ready() == ""
+        stage.watch.is_alive = False
+        assert stage.controller.why_not_ready() == "the watch is not running"
+
+
+@in_fast_time
+async def test_not_ready_without_a_list_for_long() -> None:
+    async with running() as stage:
+        stage.store.down = UnavailableError("no answer")
+        await asyncio.sleep(89)
+        assert stage.controller.why_not_ready() == ""
+        await asyncio.sleep(60)
+        assert stage.controller.why_not_ready() == "no list of the IncidentRollbacks for 90 s"

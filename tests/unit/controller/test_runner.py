@@ -1,0 +1,420 @@
+"""One task for each rollback; what a turn does is scripted here, and waiting takes no time."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from incident_rollback.controller.reconcile import Turn
+from incident_rollback.controller.runner import (
+    LONGEST_PAUSE_SECONDS,
+    STUCK_PAUSE_SECONDS,
+    Runner,
+    reason_of,
+    version_of,
+)
+from incident_rollback.crd.v1alpha1 import IncidentRollback
+from incident_rollback.errors import (
+    ConflictError,
+    ForbiddenError,
+    ThrottledError,
+    UnavailableError,
+)
+from tests.builders import HOME, a_condition, a_rollback, claimed
+from tests.fakes.store import FakeStore
+from tests.unit.controller.fast_time import elapsed, in_fast_time, let_run
+from tests.unit.controller.scripted import (
+    LONG,
+    WAIT,
+    ScriptedReconciler,
+    becomes,
+    fails,
+    stays,
+    version,
+)
+
+
+class Stage:
+    """A runner with a script, and what it reported."""
+
+    def __init__(self, *script: Callable[[Any], Turn]) -> None:
+        self.reconciler = ScriptedReconciler(list(script) or [stays()])
+        self.store = FakeStore()
+        self.reported: list[tuple[int, Turn, float]] = []
+        self.runner = Runner(self.reconciler.as_one(), self.store, self._report)
+
+    def _report(self, before: IncidentRollback, turn: Turn, seconds: float) -> None:
+        self.reported.append((version_of(before), turn, seconds))
+
+    @property
+    def versions(self) -> list[int]:
+        return [version_of(one) for one in self.reconciler.given]
+
+    @property
+    def pauses(self) -> list[float]:
+        return [later - earlier for earlier, later in pairwise(self.reconciler.at)]
+
+
+@in_fast_time
+async def test_a_new_resource_gets_a_turn_at_once() -> None:
+    stage = Stage()
+    assert stage.runner.offer(version(1))
+    await let_run()
+    assert stage.versions == [1]
+    assert stage.runner.known() == {"uid-1"}
+    assert list(stage.runner.names()) == [("uid-1", HOME, "name-of-uid-1")]
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_a_settled_resource_gets_none() -> None:
+    stage = Stage()
+    assert not stage.runner.offer(version(1, settled=True))
+    await let_run()
+    assert (stage.versions, stage.runner.known()) == ([], frozenset())
+
+
+OFFERS = [
+    pytest.param([5, 6], [5, 6], id="something newer"),
+    pytest.param([5, 5], [5], id="the same again is no turn"),
+    pytest.param([5, 4], [5], id="something stale is no turn"),
+    pytest.param([9, 10], [9, 10], id="versions are numbers"),
+]
+
+
+@pytest.mark.parametrize(("offers", "turns"), OFFERS)
+@in_fast_time
+async def test_only_a_newer_version_wakes(offers: list[int], turns: list[int]) -> None:
+    stage = Stage()
+    for number in offers:
+        stage.runner.offer(version(number))
+        await let_run()
+    assert stage.versions == turns
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_the_newest_of_many_is_taken() -> None:
+    stage = Stage()
+    stage.runner.offer(version(1))
+    await let_run()
+    for number in (2, 5, 3):
+        stage.runner.offer(version(number))
+    await let_run()
+    assert stage.versions == [1, 5]
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_what_a_turn_wrote_comes_back_and_wakes_nobody() -> None:
+    stage = Stage(becomes(version(7)))
+    stage.runner.offer(version(5))
+    await let_run()
+    assert not stage.runner.offer(version(7))
+    assert not stage.runner.offer(version(6))
+    await let_run()
+    assert stage.versions == [5]
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_what_comes_during_a_turn_is_not_lost() -> None:
+    """Somebody wrote version 9 while the turn of version 5 was under way."""
+    stage = Stage()
+
+    def meanwhile(rollback: IncidentRollback) -> Turn:
+        stage.runner.offer(version(9))
+        return Turn(rollback, WAIT, LONG)
+
+    stage.reconciler.script = [meanwhile, stays()]
+    stage.runner.offer(version(5))
+    await let_run()
+    assert stage.versions == [5, 9]
+    assert stage.pauses[0] < 1
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_our_own_write_seen_during_the_turn_is_no_news() -> None:
+    stage = Stage()
+
+    def writes_twice(_: IncidentRollback) -> Turn:
+        stage.runner.offer(version(6))
+        return Turn(version(7), WAIT, LONG)
+
+    stage.reconciler.script = [writes_twice, stays()]
+    stage.runner.offer(version(5))
+    await let_run()
+    assert stage.versions == [5]
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_the_next_turn_comes_after_the_pause_with_the_same_memory() -> None:
+    stage = Stage(stays(3.0))
+    stage.runner.offer(version(1))
+    await asyncio.sleep(10)
+    assert stage.pauses == pytest.approx([3.0] * 3, abs=0.1)
+    assert len({id(memory) for memory in stage.reconciler.memories}) == 1
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_results_of_the_outbox_wake_it() -> None:
+    stage = Stage()
+    stage.runner.offer(version(1))
+    await let_run()
+    stage.reconciler.wakes[0]()
+    await let_run()
+    assert stage.versions == [1, 1]
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_results_that_come_during_a_turn_are_not_lost() -> None:
+    stage = Stage()
+
+    def told_meanwhile(rollback: IncidentRollback) -> Turn:
+        stage.reconciler.wakes[0]()
+        return Turn(rollback, WAIT, LONG)
+
+    stage.reconciler.script = [told_meanwhile, stays()]
+    stage.runner.offer(version(1))
+    await let_run()
+    assert stage.versions == [1, 1]
+    await stage.runner.close()
+
+
+ENDS = [
+    pytest.param(becomes(version(2, settled=True), 0), id="settled"),
+    pytest.param(becomes(None), id="gone"),
+]
+
+
+@pytest.mark.parametrize("step", ENDS)
+@in_fast_time
+async def test_a_life_ends_and_leaves_nothing(step: Callable[[Any], Turn]) -> None:
+    stage = Stage(step)
+    stage.runner.offer(version(1))
+    await let_run()
+    assert stage.runner.known() == frozenset()
+    assert len(asyncio.all_tasks()) == 1
+
+
+@in_fast_time
+async def test_a_life_ends_when_somebody_else_settled_it() -> None:
+    stage = Stage()
+    stage.runner.offer(version(1))
+    await let_run()
+    stage.runner.offer(version(2, settled=True))
+    await let_run()
+    assert (stage.versions, stage.runner.known()) == ([1], frozenset())
+
+
+@in_fast_time
+async def test_a_failing_turn_is_repeated_with_growing_pauses(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stage = Stage(fails(UnavailableError("no answer")))
+    stage.runner.offer(version(1))
+    await asyncio.sleep(12)
+    for number, pause in enumerate(stage.pauses[:6], 1):
+        longest = min(LONGEST_PAUSE_SECONDS, 0.2 * 2**number)
+        assert longest / 2 <= pause <= longest + 0.05
+    assert "a turn is repeated: no answer" in caplog.text
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_a_success_forgets_the_failures() -> None:
+    failing = fails(UnavailableError("no answer"))
+    stage = Stage(failing, failing, failing, failing, stays(1.0), failing, stays(LONG))
+    stage.runner.offer(version(1))
+    await asyncio.sleep(20)
+    assert stage.pauses[5] < 0.45
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_a_429_is_obeyed_to_the_second() -> None:
+    stage = Stage(fails(ThrottledError("slower", retry_after=7)), stays())
+    stage.runner.offer(version(1))
+    await asyncio.sleep(20)
+    assert stage.pauses == pytest.approx([7.0], abs=0.1)
+    await stage.runner.close()
+
+
+STUCK = [
+    pytest.param(ForbiddenError("may not"), id="no retry is known to help"),
+    pytest.param(ValueError("a bug"), id="a bug"),
+]
+
+
+@pytest.mark.parametrize("error", STUCK)
+@in_fast_time
+async def test_one_that_fails_does_not_end_the_others(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    def by_uid(rollback: IncidentRollback) -> Turn:
+        if rollback.metadata.uid == "bad":
+            raise error
+        return Turn(rollback, WAIT, 10.0)
+
+    stage = Stage(by_uid)
+    stage.runner.offer(version(1, uid="bad"))
+    stage.runner.offer(version(1, uid="good"))
+    await asyncio.sleep(2 * STUCK_PAUSE_SECONDS + 1)
+    turns = [one.metadata.uid for one in stage.reconciler.given]
+    assert (turns.count("bad"), turns.count("good")) == (3, 4)
+    assert {r.levelno for r in caplog.records} == {logging.ERROR}
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_a_conflict_is_read_again_and_goes_on_from_there() -> None:
+    stage = Stage(fails(ConflictError("written since")), stays())
+    stage.store.put(version(8))
+    stage.runner.offer(version(5))
+    await asyncio.sleep(1)
+    assert stage.versions == [5, 8]
+    assert stage.pauses[0] <= 0.15
+    await stage.runner.close()
+
+
+GONE = [
+    pytest.param(None, id="gone"),
+    pytest.param(version(8, uid="made-again"), id="made again"),
+]
+
+
+@pytest.mark.parametrize("there", GONE)
+@in_fast_time
+async def test_a_conflict_with_what_is_gone_ends_it(there: IncidentRollback | None) -> None:
+    stage = Stage(fails(ConflictError("written since")))
+    if there is not None:
+        name = {"name": "name-of-uid-1"}
+        stage.store.put(
+            there.model_copy(update={"metadata": there.metadata.model_copy(update=name)})
+        )
+    stage.runner.offer(version(5))
+    await asyncio.sleep(1)
+    assert (stage.versions, stage.runner.known()) == ([5], frozenset())
+
+
+@pytest.mark.parametrize("error", [UnavailableError("no answer"), ForbiddenError("may not")])
+@in_fast_time
+async def test_a_conflict_that_cannot_be_read_again_does_not_end_it(error: Exception) -> None:
+    stage = Stage(fails(ConflictError("written since")), stays())
+    stage.store.put(version(8))
+    stage.store.failing = [error]
+    stage.runner.offer(version(5))
+    await asyncio.sleep(STUCK_PAUSE_SECONDS + 1)
+    assert stage.versions == [5, 5]
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_every_turn_is_reported() -> None:
+    stage = Stage(becomes(version(2), 0.0), stays())
+    stage.runner.offer(version(1))
+    await let_run()
+    assert [(before, turn.move) for before, turn, _ in stage.reported] == [(1, WAIT), (2, WAIT)]
+    assert all(0 <= seconds < 5 for *_, seconds in stage.reported)
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_a_deleted_resource_is_said_goodbye_to() -> None:
+    stage = Stage()
+    stage.runner.offer(version(1))
+    await let_run()
+    stage.runner.remove("uid-1")
+    await let_run()
+    assert [version_of(one) for one in stage.reconciler.farewells] == [1]
+    assert stage.runner.known() == frozenset()
+    assert len(asyncio.all_tasks()) == 1
+
+
+@in_fast_time
+async def test_a_deleted_resource_ends_in_the_middle_of_its_turn() -> None:
+    stage = Stage()
+    ended: list[str] = []
+
+    async def hang() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    stage.reconciler.meanwhile = hang
+    stage.runner.offer(version(1))
+    await let_run()
+    stage.runner.remove("uid-1")
+    await let_run()
+    assert ended == ["cancelled"]
+    assert len(asyncio.all_tasks()) == 1
+
+
+@in_fast_time
+async def test_a_goodbye_that_fails_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
+    stage = Stage()
+    stage.reconciler.farewell_fails = UnavailableError("no answer")
+    stage.runner.offer(version(1))
+    stage.runner.remove("uid-1")
+    await let_run()
+    assert "a last word failed: no answer" in caplog.text
+
+
+@in_fast_time
+async def test_what_nobody_knows_is_not_said_goodbye_to() -> None:
+    stage = Stage()
+    stage.runner.remove("never-seen")
+    await let_run()
+    assert stage.reconciler.farewells == []
+
+
+@in_fast_time
+async def test_closing_is_quick_and_leaks_no_task() -> None:
+    stage = Stage()
+    for number in range(50):
+        stage.runner.offer(version(1, uid=f"uid-{number}"))
+    stage.runner.remove("uid-0")
+    await let_run(3)
+    began = elapsed()
+    await stage.runner.close()
+    assert elapsed() - began < 0.2
+    assert len(asyncio.all_tasks()) == 1
+    assert stage.runner.known() == frozenset()
+
+
+@in_fast_time
+async def test_after_closing_nothing_begins() -> None:
+    stage = Stage()
+    await stage.runner.close()
+    assert not stage.runner.offer(version(1))
+    assert len(asyncio.all_tasks()) == 1
+
+
+VERSIONS = [
+    pytest.param("10", 10, id="a number"),
+    pytest.param("", 0, id="none"),
+    pytest.param("x", 0, id="anything else"),
+]
+
+
+@pytest.mark.parametrize(("given", "number"), VERSIONS)
+def test_version_of(given: str, number: int) -> None:
+    rollback = a_rollback()
+    metadata = rollback.metadata.model_copy(update={"resource_version": given})
+    assert version_of(rollback.model_copy(update={"metadata": metadata})) == number
+
+
+def test_reason_of() -> None:
+    assert reason_of(a_rollback()) == ""
+    assert reason_of(claimed(conditions=(a_condition("Ready", "True", "RolledBack"),))) == (
+        "RolledBack"
+    )

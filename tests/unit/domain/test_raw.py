@@ -1,0 +1,32 @@
+from typing import Any
+
+import pytest
+
+from incident_rollback.domain.raw import child, children, number, text
+
+NOTHING = [
+    pytest.param({}, id="absent"),
+    pytest.param({"a": None}, id="null"),
+    pytest.param({"a": {}}, id="empty"),
+]
+
+
+@pytest.mark.parametrize("raw", NOTHING)
+def test_null_empty_and_absent_are_the_same(raw: dict[str, Any]) -> None:
+    assert child(raw, "a", "b") == {}
+    assert children(raw, "a") == []
+    assert text(raw, "a") == ""
+    assert number(raw, "a") == 0
+
+
+def test_what_is_there_is_read() -> None:
+    raw = {"a": {"b": {"c": 1}}, "list": [{"x": 1}], "n": 3, "t": "x"}
+    assert child(raw, "a", "b") == {"c": 1}
+    assert children(raw, "list") == [{"x": 1}]
+    assert (number(raw, "n"), text(raw, "t")) == (3, "x")
+
+
+def test_the_object_is_a_copy() -> None:
+    raw: dict[str, Any] = {"a": {"b": 1}}
+    child(raw, "a").clear()
+    assert raw == {"a": {"b": 1}}

@@ -1,0 +1,104 @@
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from incident_rollback.telemetry.logs import (
+    JsonFormatter,
+    TextFormatter,
+    extras_of,
+    set_up,
+    without_stack,
+)
+
+
+def a_record(message: str = "claim", level: int = logging.INFO, **extra: Any) -> logging.LogRecord:
+    record = logging.LogRecord("incident_rollback.turn", level, "", 0, message, (), None)
+    record.created = 1_795_400_040.5
+    vars(record).update(extra)
+    return record
+
+
+def with_error(error: Exception) -> logging.LogRecord:
+    record = a_record("it failed", logging.ERROR)
+    record.exc_info = (type(error), error, None)
+    return record
+
+
+def test_json_is_one_object_a_line_with_what_was_given() -> None:
+    line = JsonFormatter().format(a_record("näh\nme", incident="<id>", seconds=0.1, at=object()))
+    assert "\n" not in line
+    read = json.loads(line)
+    assert read.pop("at").startswith("<object")
+    assert read == {
+        "time": "2026-11-23T02:14:00.500+00:00",
+        "level": "info",
+        "logger": "incident_rollback.turn",
+        "msg": "näh\nme",
+        "incident": "<id>",
+        "seconds": 0.1,
+    }
+
+
+def test_json_has_the_exception() -> None:
+    assert (
+        "ValueError: no"
+        in json.loads(JsonFormatter().format(with_error(ValueError("no"))))["exception"]
+    )
+
+
+def test_text_is_for_people() -> None:
+    line = TextFormatter().format(a_record(incident="x", reason=""))
+    assert line == "02:14:00.500 INFO    claim incident=x"
+    assert TextFormatter().format(with_error(ValueError("no"))).endswith("\nValueError: no")
+
+
+def test_extras_are_what_is_not_the_records_own() -> None:
+    assert extras_of(a_record()) == {}
+    assert extras_of(a_record(a=1, _private=2, taskName="t")) == {"a": 1}
+
+
+STACKS = [
+    pytest.param("kopf.objects", False, id="kopf dies loudly of what is ordinary here"),
+    pytest.param("kopfish", True, id="another one"),
+    pytest.param("incident_rollback", True, id="ours"),
+]
+
+
+@pytest.mark.parametrize(("name", "is_kept"), STACKS)
+def test_kopfs_stacks_are_left_out_and_its_line_is_kept(name: str, is_kept: bool) -> None:
+    record = with_error(ValueError("no"))
+    record.name = name
+    assert without_stack(record)
+    assert ("ValueError" in TextFormatter().format(record)) is is_kept
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    """Leave the logging of the tests as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_set_up_writes_to_stderr_at_a_level(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up("json", "warning")
+    logging.getLogger("incident_rollback").info("not heard")
+    logging.getLogger("incident_rollback").warning("heard")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["msg"] == "heard"
+
+
+def test_libraries_that_talk_on_each_call_are_heard_from_warning_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    set_up("text", "debug")
+    for name in ("kopf", "httpx", "aiohttp.access", "asyncio"):
+        logging.getLogger(name).info("not heard")
+    logging.getLogger("incident_rollback").debug("heard")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("DEBUG   heard")
