@@ -46,6 +46,9 @@ def _manifest(name: str, namespace: str, to_revision: int | None, *, dry_run: bo
     return {
         "apiVersion": API_VERSION,
         "kind": "IncidentRollback",
-        "metadata": {"name": f"{name[:50]}-{secrets.token_hex(4)}", "namespace": namespace},
+        "metadata": {
+            "name": f"{name[:50].rstrip('-.')}-{secrets.token_hex(4)}",
+            "namespace": namespace,
+        },
         "spec": spec,
     }

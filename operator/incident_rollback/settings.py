@@ -18,7 +18,9 @@ Port = Annotated[int, Field(ge=1, le=65_535)]
 class Settings(BaseSettings):
     """Environment variables `INCIDENT_ROLLBACK_*`, and `KUBECONFIG` outside a cluster."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore"
+    )
 
     namespace: str = ""
     """The home namespace; absent: the mounted ServiceAccount's, else `incident-rollback`."""

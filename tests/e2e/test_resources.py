@@ -368,7 +368,7 @@ def looked(mappings: Mappings) -> Looked:
     first = mappings.wait(
         **{
             "ready": "Ready",
-            "suspended": "Ready",
+            "suspended": "Suspended",
             "stranger": "PermissionMissing",
             "nowhere": "PermissionMissing",
             "twice-one": "EnvironmentAmbiguous",
@@ -391,7 +391,9 @@ def test_a_mapping_that_would_work_tonight_is_ready(looked: Looked, mappings: Ma
 
 
 def test_a_suspended_mapping_says_so(looked: Looked) -> None:
-    assert "It is suspended." in looked.ready("suspended")["message"]
+    suspended = looked.ready("suspended")
+    assert suspended["status"] == "False"
+    assert "set it to false: kubectl edit rbenv" in suspended["message"]
 
 
 def test_a_namespace_that_did_not_let_us_in_lacks_named_permissions(

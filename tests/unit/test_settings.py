@@ -94,3 +94,9 @@ def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> N
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
         Settings().bridge_port = 1  # type: ignore[misc]  # that is what is tested
+
+
+def test_an_empty_variable_is_none_and_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    put(monkeypatch, HMAC_SECRETS_DIR="", FIREHYDRANT_API_KEY_FILE="")
+    settings = read_settings()
+    assert (settings.hmac_secrets_dir, settings.firehydrant_api_key_file) == (None, None)

@@ -20,6 +20,8 @@ from incident_rollback.domain.raw import Json
 
 MAX_BODY_BYTES: Final = 65_536
 MAX_SKEW_SECONDS: Final = 300
+YEARS: Final = range(2000, 2200)
+"""An incident began in one of these; a zero time is no time."""
 
 LIQUID: Final[Mapping[str, str]] = {
     "incident_id": "{{ incident.id | toJSON }}",
@@ -88,10 +90,9 @@ def _read_time(given: object) -> datetime | None:
     at = datetime.fromisoformat(f"{given[:-4]}+00:00" if given.endswith(" UTC") else given)
     if at.tzinfo is None:
         raise ValueError("no zone")
-    try:
-        return at.astimezone(UTC).replace(microsecond=0)
-    except OverflowError as error:
-        raise ValueError("out of range") from error
+    if at.year not in YEARS:
+        raise ValueError("out of range")
+    return at.astimezone(UTC).replace(microsecond=0)
 
 
 def _read_seconds(given: object) -> int | None:

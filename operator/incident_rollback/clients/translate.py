@@ -32,6 +32,12 @@ LEGACY_ROLLBACK_ANNOTATION: Final = "deprecated.deployment.rollback.to"
 NO_DEADLINE: Final = 2**31 - 1
 """progressDeadlineSeconds that Kubernetes takes for "none"."""
 MAX_MESSAGE: Final = 300
+MAX_HISTORY: Final = 2000
+"""Kubernetes keeps no more of revision-history, in characters; the newest numbers are last."""
+MAX_DIGITS: Final = 15
+"""Of a revision number: more do not fit into the status."""
+YEARS: Final = range(2000, 2200)
+"""An instant outside is nobody's, and would break reckoning with it."""
 
 STARTING: Final = frozenset({"ContainerCreating", "PodInitializing"})
 """Waiting reasons of a container that nothing is known to be wrong with."""
@@ -154,7 +160,7 @@ def template_patch(patch: TemplatePatch) -> list[Json]:
 def _to_revision(replica_set: Mapping[str, Any]) -> Revision:
     metadata, spec = child(replica_set, "metadata"), child(replica_set, "spec")
     status, annotations = child(replica_set, "status"), child(metadata, "annotations")
-    history = map(_natural, text(annotations, HISTORY_ANNOTATION).split(","))
+    history = map(_natural, text(annotations, HISTORY_ANNOTATION)[-MAX_HISTORY:].split(","))
     return Revision(
         number=revision_number(annotations),
         replica_set=text(metadata, "name"),
@@ -339,7 +345,8 @@ def _requirement(rule: Json) -> str:
 
 def _natural(digits: str) -> int:
     digits = digits.strip()
-    return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 19 else 0
+    is_number = digits.isascii() and digits.isdecimal() and len(digits) <= MAX_DIGITS
+    return int(digits) if is_number else 0
 
 
 def _pointer(key: str) -> str:
@@ -355,4 +362,4 @@ def _parse_instant(value: str) -> datetime | None:
         at = datetime.fromisoformat(value)
     except ValueError:
         return None
-    return at if at.tzinfo else None
+    return at if at.tzinfo and at.year in YEARS else None

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Final
+from typing import Final, Literal
 
 from incident_rollback.crd.v1alpha1 import RollbackEnvironment
 from incident_rollback.domain.conditions import upsert
@@ -31,7 +31,8 @@ _log = logging.getLogger(__name__)
 class Finding:
     """What was found of one environment."""
 
-    is_ready: bool
+    status: Literal["True", "False", "Unknown"]
+    """Of the condition Ready."""
     reason: str
     message: str
 
@@ -80,7 +81,7 @@ class EnvironmentCheck:
                 missing.append(f"in {namespace}: {', '.join(lacks)}")
         if missing:
             return Finding(
-                is_ready=False,
+                status="False",
                 reason="PermissionMissing",
                 message=f"the operator may not act ({'; '.join(missing)[:700]}), or the namespace "
                 "does not exist. Next: kubectl apply -k manifests/target-namespace -n NAMESPACE",
@@ -92,7 +93,7 @@ class EnvironmentCheck:
         conditions = upsert(
             environment.status.conditions,
             "Ready",
-            "True" if finding.is_ready else "False",
+            finding.status,
             finding.reason,
             finding.message,
             now=self.clock.now(),
@@ -125,7 +126,7 @@ def claimed_twice(
             shared.add(WILDCARD)
         if shared:
             return Finding(
-                is_ready=False,
+                status="False",
                 reason="EnvironmentAmbiguous",
                 message=f"RollbackEnvironment {other.metadata.name} claims "
                 f"{', '.join(sorted(shared))[:500]} too: nobody acts there. "
@@ -143,9 +144,18 @@ def namespaces_of(environment: RollbackEnvironment) -> Sequence[str]:
 
 
 def _ready(environment: RollbackEnvironment) -> Finding:
-    suspended = " It is suspended." if environment.spec.suspend else ""
-    namespaces = ", ".join(namespaces_of(environment))
-    where = f"may act in {namespaces}" if namespaces else "no namespace is named here"
-    if WILDCARD in environment.spec.environments and not environment.spec.namespace:
-        where += '; "*" leads to a namespace of each environment\'s name, looked at when asked'
-    return Finding(is_ready=True, reason="Ready", message=f"{where}.{suspended}"[:1000])
+    """Say what the permissions allow; what is only known when it is asked for is not promised."""
+    spec = environment.spec
+    if spec.suspend:
+        fix = f"kubectl edit rbenv {environment.metadata.name} -n {environment.metadata.namespace}"
+        return Finding("False", "Suspended", f"spec.suspend is true. Next: set it to false: {fix}")
+    namespaces = ", ".join(namespaces_of(environment))[:700]
+    if WILDCARD not in spec.environments or spec.namespace:
+        return Finding("True", "Ready", f"may act in {namespaces}.")
+    may = f"may act in {namespaces}; " if namespaces else ""
+    return Finding(
+        "Unknown",
+        "LookedAtWhenAsked",
+        f'{may}"*" leads to a namespace of each environment\'s name, which is looked at when a '
+        "rollback is asked for. Next: name the environments that matter, to see them here",
+    )

@@ -22,9 +22,8 @@ from incident_rollback.crd.v1alpha1 import (
     IncidentRollback,
     IncidentRollbackStatus,
     Phase,
-    RollbackEnvironment,
 )
-from incident_rollback.domain import timeline
+from incident_rollback.domain import preflight, timeline
 from incident_rollback.domain.conditions import get
 from incident_rollback.domain.decision import decide, in_time
 from incident_rollback.domain.environment import Place, find_place, find_workload, hears_incidents
@@ -42,6 +41,7 @@ from incident_rollback.errors import (
     RejectedError,
     RollbackError,
     StaleReadError,
+    TransientError,
 )
 from incident_rollback.ports import Clock, Cluster, ClusterEvent, Store, TemplatePatch, Timeline
 
@@ -138,6 +138,13 @@ class Reconciler:
 
     async def farewell(self, rollback: IncidentRollback) -> None:
         """A resource was deleted after its patch: one last note, and an Event on the workload."""
+        try:
+            await self._say_farewell(rollback)
+        finally:
+            if self.outbox is not None:  # What is left is told all the same.
+                self.outbox.forget(rollback.metadata.uid)
+
+    async def _say_farewell(self, rollback: IncidentRollback) -> None:
         status = rollback.status
         if status.phase is not Phase.ROLLING_BACK or status.target is None:
             return
@@ -150,9 +157,7 @@ class Reconciler:
             now = self.clock.now()
             told = self._with_results(rollback).status.updates
             updates = timeline.add(told, "deleted", text, now=now, process=self.process)
-            uid = rollback.metadata.uid
-            self.outbox.submit(uid, incident.id, updates, wake=lambda: None)
-            self.outbox.forget(uid)
+            self.outbox.submit(rollback.metadata.uid, incident.id, updates, wake=lambda: None)
         await self._post(_on_workload(rollback, "deleted", "Warning", "RollbackUnwatched", text))
 
     # --- observe ---
@@ -194,12 +199,20 @@ class Reconciler:
             return replace(seen, hindrance=workload)
         return replace(seen, workload=workload, now=self.clock.now())
 
-    async def _hears(self, rollback: IncidentRollback) -> bool:
-        environments = await self.store.list_environments()
+    async def _hears(self, rollback: IncidentRollback) -> bool | None:
+        """Say whether the incident may be spoken to; None: the mapping cannot be read."""
+        try:
+            environments = await self.store.list_environments()
+        except ForbiddenError:
+            return None
         return hears_incidents(rollback.metadata.namespace, environments, self.home)
 
     async def _place(self, rollback: IncidentRollback, memory: Memory) -> Place | None:
-        environments = await self.store.list_environments()
+        """Return where it points; None: it points nowhere now, or the mapping cannot be read."""
+        try:
+            environments = await self.store.list_environments()
+        except ForbiddenError:
+            return None
         memory.hears = hears_incidents(rollback.metadata.namespace, environments, self.home)
         place = find_place(rollback, environments, self.home)
         return place if isinstance(place, Place) else None
@@ -343,8 +356,8 @@ class Reconciler:
     ) -> tuple[IncidentRollback | None, float]:
         """Patch the template, guarded by what was just observed; say when to look again."""
         assert seen.workload is not None  # noqa: S101  # a claim and a restore rest on one
-        if await self._is_suspended(seen):
-            return seen.rollback, 0.0  # The next turn says so.
+        if await self._is_held_back(seen, seen.workload):
+            return seen.rollback, 0.0  # The next turn says why.
         memory.denied = None
         try:
             await self.cluster.restore_template(self._patch(seen, seen.workload, revision))
@@ -372,15 +385,22 @@ class Reconciler:
         found = await self.store.get(metadata.namespace, metadata.name)
         if found is None or found.metadata.uid != metadata.uid:
             return False
+        if found.metadata.deletion_timestamp is not None:
+            return False
         if found.metadata.resource_version != metadata.resource_version:
             raise ConflictError(f"{metadata.name} was written since it was read")
         return True
 
-    async def _is_suspended(self, seen: Observation) -> bool:
-        """The red switch is looked at once more, right before the patch."""
-        environments: Sequence[RollbackEnvironment] = await self.store.list_environments()
+    async def _is_held_back(self, seen: Observation, workload: Workload) -> bool:
+        """Right before the patch, look once more at the red switch and at who has claimed."""
+        environments, claimed = await asyncio.gather(
+            self.store.list_environments(),
+            self.store.list_rollbacks(fields="status.phase=RollingBack"),
+        )
         place = find_place(seen.rollback, environments, self.home)
-        return not isinstance(place, Place) or bool(place.suspended_by)
+        if not isinstance(place, Place) or place.suspended_by:
+            return True
+        return preflight.busy(replace(seen, others=claimed), workload) is not None
 
     def _patch(self, seen: Observation, workload: Workload, revision: Revision) -> TemplatePatch:
         metadata = seen.rollback.metadata
@@ -416,16 +436,21 @@ class Reconciler:
         """Post the Events that are due and not yet posted by this process; their names repeat."""
         for event in due_events(stored, workload):
             name = f"{event.kind}-{event.key}"
-            if name not in memory.posted:
+            if name not in memory.posted and await self._post(event):
                 memory.posted.add(name)
-                await self._post(event)
 
-    async def _post(self, event: ClusterEvent) -> None:
-        """Events are best effort: the status is the record."""
+    async def _post(self, event: ClusterEvent) -> bool:
+        """
+        Post an Event; say whether another try is of no use.
+
+        Events are best effort, the status is the record: a missing permission is not waited for.
+        """
         try:
             await self.cluster.post_event(event)
         except RollbackError as error:
             _log.warning("an Event could not be posted: %s", error)
+            return not isinstance(error, TransientError)
+        return True
 
 
 class Wake:

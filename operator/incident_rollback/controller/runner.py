@@ -40,6 +40,7 @@ class _Life:
     taken: int = 0
     """The version that the last turn took in, or wrote."""
     failures: int = 0
+    conflicts: int = 0
     is_deleted: bool = False
     task: asyncio.Task[None] | None = None
 
@@ -89,8 +90,13 @@ class Runner:
         life.nudge.set()
         if life.task is not None:
             life.task.cancel()
+        self._part_from(life)
+
+    def _part_from(self, life: _Life) -> None:
         if not self.is_closed:
-            task = asyncio.create_task(self._say_goodbye(life), name=f"goodbye {uid}")
+            task = asyncio.create_task(
+                self._say_goodbye(life), name=f"goodbye {life.latest.metadata.uid}"
+            )
             self._farewells.add(task)
             task.add_done_callback(self._farewells.discard)
 
@@ -121,7 +127,8 @@ class Runner:
             life.wake.has_results = False
             life.taken = version_of(life.latest)
             pause = await self._turn(life)
-            if pause is None:
+            if pause is None:  # A write was told before the watch was: it is gone.
+                self._part_from(life)
                 break
             await self._wait(life, pause)
         self._lives.pop(life.latest.metadata.uid, None)
@@ -146,7 +153,7 @@ class Runner:
             turn = await self.reconciler.turn(before, life.memory, life.wake)
         except ConflictError:
             return await self._read_again(life)
-        life.failures = 0
+        life.failures = life.conflicts = 0
         self.observe(before, turn, perf_counter() - began)
         if turn.rollback is None:
             return None
@@ -159,8 +166,11 @@ class Runner:
         found = await self.store.get(metadata.namespace, metadata.name)
         if found is None or found.metadata.uid != metadata.uid:
             return None
-        life.take_in(found)
-        return random.uniform(0.0, 0.1)  # noqa: S311  # spreads two controllers
+        # Whatever its version: after a restored backup of etcd they go on from a lower one.
+        life.latest, life.taken = found, version_of(found)
+        life.conflicts += 1
+        pause = min(LONGEST_PAUSE_SECONDS, 0.05 * float(2 ** min(life.conflicts, 8)))
+        return pause * random.uniform(0.0, 1.0)  # noqa: S311  # spreads two controllers
 
     def _later(self, life: _Life, error: TransientError) -> float:
         life.failures += 1
@@ -185,6 +195,8 @@ class Runner:
             life.nudge.clear()
 
     async def _say_goodbye(self, life: _Life) -> None:
+        if life.task is not None and life.is_deleted:  # Its patch may be under way.
+            await asyncio.gather(life.task, return_exceptions=True)
         try:
             await self.reconciler.farewell(life.latest)
         except RollbackError as error:

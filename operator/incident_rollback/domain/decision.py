@@ -11,7 +11,17 @@ from typing import Final
 from incident_rollback.crd.v1alpha1 import FINAL_PHASES, Phase
 from incident_rollback.domain import preflight
 from incident_rollback.domain.aim import choose, restore
-from incident_rollback.domain.moves import Claim, Fail, Hold, Move, Preview, Refuse, Restore, Wait
+from incident_rollback.domain.moves import (
+    Claim,
+    Fail,
+    Hold,
+    Move,
+    Preview,
+    Refuse,
+    Restore,
+    Wait,
+    Watch,
+)
 from incident_rollback.domain.observation import (
     Observation,
     is_another,
@@ -24,8 +34,12 @@ from incident_rollback.domain.verdict import blind, held, judge_rollout, news_of
 from incident_rollback.domain.words import span
 from incident_rollback.domain.workload import Workload
 
+UNOBSERVED_SECONDS: Final = 30
+"""How long after the patch an unobserved template is no news: its ReplicaSet may be made anew."""
+
 NEW_RULES: Final[Sequence[Rule]] = (
     preflight.already_requested,  # before any other answer
+    preflight.called_off,
     preflight.deleting,
     preflight.owned_by_controller,
     preflight.opted_out,
@@ -47,6 +61,7 @@ NEW_RULES: Final[Sequence[Rule]] = (
 CLAIMED_RULES: Final[Sequence[Rule]] = (
     preflight.already_requested,
     preflight.undone_by_hand,
+    preflight.called_off,
     preflight.hindered,
     preflight.deleting,
     preflight.owned_by_controller,
@@ -113,6 +128,9 @@ def decide_patched(seen: Observation) -> Move:
     if workload is None or is_another(seen.rollback, workload):
         return Fail("WorkloadGone", "the workload was deleted", "deploy it from its source")
     if not is_same(workload, status.to):
+        is_new = seen.now - at < timedelta(seconds=UNOBSERVED_SECONDS)
+        if not workload.is_observed and is_new:
+            return Watch("Kubernetes has not taken up the newest change yet", at)
         return overtaken(workload, status.from_)
     return judge_rollout(seen, workload, at)
 

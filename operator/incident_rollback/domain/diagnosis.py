@@ -1,10 +1,13 @@
 """Why pods are not ready, in words that can be pasted; never a log line, never a value of env."""
 
 from collections import Counter
+from typing import Final
 
 from incident_rollback.domain.rollout import failing_pods
 from incident_rollback.domain.words import quote
 from incident_rollback.domain.workload import Pod, Revision, Workload
+
+MAX_REASON: Final = 64
 
 
 def diagnose(workload: Workload, revision: Revision) -> str:
@@ -53,7 +56,8 @@ def look(workload: Workload) -> str:
 
 
 def _trouble(pod: Pod) -> str:
-    return f"{pod.reason} (exit code {pod.exit_code})" if pod.exit_code is not None else pod.reason
+    reason = quote(pod.reason, MAX_REASON)
+    return f"{reason} (exit code {pod.exit_code})" if pod.exit_code is not None else reason
 
 
 def _pods(count: int) -> str:

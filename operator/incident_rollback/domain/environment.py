@@ -127,11 +127,12 @@ def _place_of_target(
     if target is None:
         return Refuse("NotAllowed", "neither service nor targetRef is given", "give one of them")
     namespace = rollback.metadata.namespace
-    mapping = (
-        [e for e in environments if _has_entry_for(e, namespace, target.name)]
-        or [e for e in environments if _maps_to(e, namespace)]
-        or [e for e in environments if _is_wild(e)]
-    )
+    named = [
+        e
+        for e in environments
+        if _maps_to(e, namespace) or _has_entry_for(e, namespace, target.name)
+    ]
+    mapping = named or [e for e in environments if _is_wild(e)]
     if not mapping:
         return Place("", namespace, target.name, is_exact=True)
     owner = _only_owner(namespace, mapping)

@@ -66,7 +66,7 @@ class History:
         before = self.stints[self.stints.index(run[0]) - 1]
         if self._is_step(before, run[0]):
             return self._is_return(before, run[0])
-        return run[0].number > self._lowest(run[0].key)
+        return run[0].number > self._lowest[run[0].key]
 
     def last_run(self, key: str) -> Sequence[Stint]:
         """
@@ -136,7 +136,9 @@ class History:
         )
 
     def _is_return(self, before: Stint, after: Stint) -> bool:
-        return before.key != after.key and self._lowest(after.key) < self._lowest(before.key)
+        return before.key != after.key and self._lowest[after.key] < self._lowest[before.key]
 
-    def _lowest(self, key: str) -> int:
-        return min(stint.number for stint in self.stints if stint.key == key)
+    @cached_property
+    def _lowest(self) -> dict[str, int]:
+        """The lowest number known of each key; later stints do not change it."""
+        return {stint.key: stint.number for stint in reversed(self.stints)}

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from incident_rollback.crd.v1alpha1 import IncidentRollback, Policy, RevisionStatus
 from incident_rollback.domain.environment import DEFAULT_POLICY, Place
 from incident_rollback.domain.incident import IncidentFacts
 from incident_rollback.domain.moves import Refuse, Wait
 from incident_rollback.domain.workload import Marker, Workload
+
+LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Observation:
     def began_at(self) -> datetime:
         """When the incident began; without one, when it was asked for."""
         incident = self.rollback.spec.incident
-        return (incident and incident.started_at) or self.asked_at
+        given = (incident and incident.started_at) or self.asked_at
+        return max(given, LONG_AGO)  # Somebody's zero time must not break reckoning with it.
 
     @property
     def written_at(self) -> datetime | None:

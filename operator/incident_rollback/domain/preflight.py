@@ -37,6 +37,17 @@ def already_requested(seen: Observation, workload: Workload) -> Move | None:
     return None
 
 
+def called_off(seen: Observation, _: Workload) -> Move | None:
+    """The resource itself is on its way out: somebody calls it off."""
+    if seen.rollback.metadata.deletion_timestamp is None:
+        return None
+    return Refuse(
+        "Deleting",
+        "this IncidentRollback is being deleted",
+        "make another one, if it is still needed",
+    )
+
+
 def hindered(seen: Observation, _: Workload) -> Move | None:
     """The mapping does not lead here any more."""
     return seen.hindrance

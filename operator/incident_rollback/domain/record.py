@@ -152,6 +152,8 @@ class _Draft:
 
     def fail(self, move: Fail) -> None:
         self._note_patch()
+        if self.status.patched_at is None:  # Nobody saw it start.
+            self._set(updates=timeline.without(self.status.updates, "start"))
         self._end(Phase.FAILED, move.reason, f"{move.message}. Next: {move.fix}")
         self._tell("end", timeline.failed_text(self._as_is(), move))
         self._tell_change()

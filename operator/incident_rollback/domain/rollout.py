@@ -92,7 +92,12 @@ def broken_calm(workload: Workload, healthy_since: datetime) -> tuple[Pod, ...]:
         pod
         for pod in workload.pods_of(live)
         if (pod.created_at is None or pod.created_at <= healthy_since)
-        and (not pod.is_ready or _crashed_after(pod, healthy_since))
+        and (
+            not pod.is_ready
+            or _crashed_after(pod, healthy_since)
+            # It went away, and came back between two looks.
+            or (pod.ready_since is not None and pod.ready_since > healthy_since)
+        )
     )
 
 

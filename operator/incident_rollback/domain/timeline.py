@@ -18,6 +18,8 @@ from incident_rollback.domain.moves import Aim, Fail, News, Refuse, Succeed, Wai
 from incident_rollback.domain.words import clock_time, join, quote, span
 
 NOT_ROLLED_BACK: Final = "Not rolled back: ConfigMaps, Secrets, replicas."
+ILL: Final = frozenset({"ProgressDeadlineExceeded", "VerifyDeadlineExceeded", "CrashedAfterReady"})
+"""Reasons of Failed that say that the restored template does not work."""
 PROGRESS_EVERY: Final = timedelta(seconds=15)
 QUIET_REASONS: Final = frozenset({"NotObserved", "Busy", "ClusterUnreachable"})
 """Waits that are mostly over in a moment: told only when they last."""
@@ -92,14 +94,25 @@ def succeeded_text(rollback: IncidentRollback, move: Succeed, now: datetime) -> 
 
 
 def failed_text(rollback: IncidentRollback, move: Fail) -> str:
-    """Say what was changed, how it is, and that nothing more is tried."""
+    """
+    Say what was seen, what was changed, and that nothing more is tried.
+
+    Only a rollback that did not help is undone by a command: what somebody deployed over it
+    stands, and what could not be looked at is for a person to look at first.
+    """
     to, is_seen = rollback.status.to, rollback.status.patched_at is not None
     what = f" The template of {_shown(to)} was restored." if to is not None and is_seen else ""
+    is_ill = move.reason in ILL
+    lead = "is not well after the rollback: " if is_ill else ", after the rollback: "
+    if not is_seen:
+        lead = ": "
+    undo = f". To undo this: {undo_command(rollback)}" if is_ill and is_seen else ""
+    between = "" if lead.startswith((",", ":")) else " "
     return _note(
         rollback,
-        f"{subject_of(rollback)} is not well after the rollback: {move.message}.{what} Nothing "
-        "more is tried by itself.",
-        f"{move.fix}. To undo this: {undo_command(rollback)}",
+        f"{subject_of(rollback)}{between}{lead}{move.message}.{what} "
+        "Nothing more is tried by itself.",
+        f"{move.fix}{undo}",
     )
 
 

@@ -381,3 +381,8 @@ def test_any_bytes_produce_an_answer(body: bytes) -> None:
         assert payload.incident.id
         assert payload.incident.services
         assert payload.incident.environments
+
+
+@pytest.mark.parametrize("began", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+def test_a_time_that_no_incident_began_at_is_400(began: str) -> None:
+    assert refusal(read({**OURS, "started_at": began})).status == 400

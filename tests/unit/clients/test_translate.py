@@ -9,6 +9,7 @@ from incident_rollback.clients.translate import (
     marker_text,
     our_write_at,
     read_marker,
+    revision_number,
     selector_of,
     template_patch,
     to_workload,
@@ -410,3 +411,23 @@ def test_the_patch_leaves_the_template_it_was_given_alone() -> None:
     template = a_replica_set()["spec"]["template"]
     template_patch(a_patch(template))
     assert template["metadata"]["labels"]["pod-template-hash"] == "6d4b"
+
+
+def test_no_more_of_revision_history_is_read_than_kubernetes_keeps() -> None:
+    history = ",".join(str(number) for number in range(1, 40_000))
+    annotations = {"deployment.kubernetes.io/revision-history": history}
+    raw = a_replica_set()
+    raw["metadata"]["annotations"].update(annotations)
+    workload = to_workload(a_deployment(), [raw], [])
+    numbers = workload.revisions[0].history
+    assert len(numbers) < 1000
+    assert numbers[-1] == 39_999
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+def test_a_marker_of_no_time_is_nobodys(at: str) -> None:
+    assert read_marker(f"uid intent {at}") is None
+
+
+def test_a_number_that_no_status_can_hold_is_garbage() -> None:
+    assert revision_number({"deployment.kubernetes.io/revision": "1" * 16}) == 0

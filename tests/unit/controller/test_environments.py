@@ -53,13 +53,13 @@ async def test_ready_says_where_it_may_act() -> None:
 
 async def test_a_red_switch_is_said() -> None:
     ready = await Desk(an_environment(suspend=True)).look()
-    assert (ready.status, ready.message) == ("True", "may act in production. It is suspended.")
+    assert (ready.status, ready.reason) == ("False", "Suspended")
+    assert "kubectl edit rbenv production -n incident-rollback" in ready.message
 
 
 async def test_a_star_names_no_namespace() -> None:
     ready = await Desk(an_environment("any", environments=("*",))).look("any")
-    assert ready.status == "True"
-    assert "no namespace is named here" in ready.message
+    assert (ready.status, ready.reason) == ("Unknown", "LookedAtWhenAsked")
     assert "a namespace of each environment's name" in ready.message
 
 

@@ -333,6 +333,20 @@ async def test_suspended_between_claim_and_patch_nothing_is_patched() -> None:
 
 
 @in_fast_time
+async def test_claimed_by_another_between_the_look_and_the_patch_it_waits_for_that_one() -> None:
+    world = HookedWorld(rollback=a_rollback(to={"revision": 1}))
+    other = a_rollback(name="other", uid="aaa", status=a_status(claimed_at=ago(seconds=1)))
+
+    def claim() -> None:
+        world.store.put(other)
+
+    world.hooked.before_environments = [lambda: None, claim]
+    taken = await world.turn()
+    assert world.cluster.restored == []
+    assert outcome((await world.turn(taken.rollback)).move) == "Wait Busy"
+
+
+@in_fast_time
 async def test_suspended_until_its_time_is_over_it_is_refused_and_no_start_is_told() -> None:
     world = HookedWorld()
     world.hooked.before_environments = [lambda: None, lambda: suspend(world)]

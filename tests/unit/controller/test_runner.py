@@ -418,3 +418,35 @@ def test_reason_of() -> None:
     assert reason_of(claimed(conditions=(a_condition("Ready", "True", "RolledBack"),))) == (
         "RolledBack"
     )
+
+
+@in_fast_time
+async def test_a_write_that_finds_the_resource_gone_says_goodbye_too() -> None:
+    stage = Stage(becomes(None))
+    stage.runner.offer(version(1))
+    await let_run()
+    assert stage.reconciler.farewells == [version(1)]
+    stage.runner.remove("uid-1")  # The watch tells of it later.
+    await let_run()
+    assert len(stage.reconciler.farewells) == 1
+
+
+@in_fast_time
+async def test_a_version_from_before_a_restored_backup_is_gone_on_from() -> None:
+    stage = Stage(fails(ConflictError("409")), stays())
+    stage.store.put(version(3))
+    stage.runner.offer(version(900))
+    await asyncio.sleep(10)
+    assert stage.versions == [900, 3]
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_conflicts_without_end_are_met_ever_later() -> None:
+    stage = Stage(fails(ConflictError("409")))
+    stage.store.put(version(3))
+    stage.runner.offer(version(3))
+    await asyncio.sleep(60)
+    assert len(stage.versions) < 200
+    assert max(stage.pauses) > 0.5
+    await stage.runner.close()

@@ -47,6 +47,12 @@ SUSPENDED = a_place(suspended_by="incident-rollback/production")
 SAME_REQUEST = a_marker(ago(days=7), of=a_rollback(), uid="made-before")
 
 
+def called_off(rollback: IncidentRollback) -> IncidentRollback:
+    """Return a resource that is being deleted, and held by somebody's finalizer."""
+    metadata = rollback.metadata.model_copy(update={"deletion_timestamp": ago(seconds=1)})
+    return rollback.model_copy(update={"metadata": metadata})
+
+
 def looked(rollback: IncidentRollback, workload: Workload, seconds: float) -> Observation:
     return replace(an_observation(rollback, workload), now=after(seconds=seconds))
 
@@ -141,6 +147,15 @@ ROWS = [
         "Refuse PlanChanged",
         id="another plan was approved",
     ),
+    pytest.param(an_observation(called_off(a_rollback())), "Refuse Deleting", id="called off"),
+    pytest.param(
+        an_observation(called_off(CLAIM)), "Refuse Deleting", id="called off after the claim"
+    ),
+    pytest.param(
+        an_observation(a_rollback(incident={"id": "x", "startedAt": "0001-01-01T00:00:00Z"})),
+        "Claim 1",
+        id="an incident that began at somebody's zero time",
+    ),
     # Done.
     pytest.param(an_observation(None, undone()), "Succeed AlreadyThere", id="done by hand"),
     pytest.param(looked(CALM, undone(), 30), "Succeed RolledBack", id="healthy and calm"),
@@ -161,6 +176,14 @@ ROWS = [
         id="deployed over",
     ),
     pytest.param(looked(PATCHED, BAD_IS_BACK, 5), "Fail Reverted", id="brought back"),
+    pytest.param(
+        looked(PATCHED, replace(BAD_IS_BACK, generation=99), 5), "Watch", id="not taken up yet"
+    ),
+    pytest.param(
+        looked(PATCHED, replace(BAD_IS_BACK, generation=99), 31),
+        "Fail Reverted",
+        id="not taken up for long, and brought back",
+    ),
     pytest.param(nothing_there(PATCHED), "Fail WorkloadGone", id="deleted after the patch"),
     pytest.param(
         replace(an_observation(PATCHED, hindrance=FORBIDDEN), now=after(seconds=900)),

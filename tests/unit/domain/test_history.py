@@ -152,3 +152,12 @@ def test_first_current_is_the_oldest_of_the_equal_ones() -> None:
     workload = a_story("1=A 2=B 3=A'")
     key = workload.key
     assert History.of(workload).first_current_at(key) == FIRST + timedelta(hours=24)
+
+
+def test_a_long_history_is_reckoned_in_a_moment() -> None:
+    """Two revisions that somebody toggled for years: once for each step, not for each pair."""
+    numbers = range(1, 40_001)
+    even = a_revision(40_000, history=tuple(n for n in numbers if n % 2 == 0)[:-1])
+    odd = a_revision(39_999, history=tuple(n for n in numbers if n % 2)[:-1])
+    history = History.of(a_workload(even, odd))
+    assert history.marked_bad == {even.key}

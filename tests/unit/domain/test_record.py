@@ -180,8 +180,8 @@ ADVANCE = [
         Fail("WorkloadGone", "it is gone", "deploy it"),
         Phase.FAILED,
         {"Ready": "False WorkloadGone", "Stalled": "True WorkloadGone"},
-        ["start", "end"],
-        id="RollingBack, gone before a patch was seen: no change event",
+        ["end"],
+        id="RollingBack, gone before a patch was seen: no start, and no change event",
     ),
     pytest.param(
         ENDED, Hold(NEWS), Phase.SUCCEEDED, {"Held": "False Reverted"}, ["held"], id="brought back"

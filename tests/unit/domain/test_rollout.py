@@ -201,6 +201,12 @@ CALM = [
 ]
 
 
+def test_a_pod_that_went_away_and_came_back_between_two_looks_breaks_the_calm() -> None:
+    came_back = a_pod(ready_since=after(seconds=20))
+    assert broken_calm(a_workload(pods=(came_back,)), NOW) == (came_back,)
+    assert not has_crashed(came_back, NOW)
+
+
 @pytest.mark.parametrize(("pod", "is_broken"), CALM)
 def test_what_breaks_the_calm(pod: Pod, is_broken: bool) -> None:
     assert bool(broken_calm(a_workload(pods=(pod,)), NOW)) is is_broken

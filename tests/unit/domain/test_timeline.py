@@ -338,3 +338,32 @@ def test_a_wait_for_a_moment_is_no_news() -> None:
     assert not timeline.is_worth_telling(busy, timedelta(seconds=9))
     assert timeline.is_worth_telling(busy, timedelta(seconds=10))
     assert timeline.is_worth_telling(WAIT, timedelta(0))
+
+
+STANDS = [
+    pytest.param(
+        Fail("Superseded", "c:fixed was deployed over it by helm; that stands", "ask them"),
+        True,
+        id="somebody's fix is not called ill, and not undone",
+    ),
+    pytest.param(
+        Fail("NotVerified", "I could not see whether anything was changed", "look"),
+        False,
+        id="what nobody saw is not called ill",
+    ),
+]
+
+
+@pytest.mark.parametrize(("move", "is_patched"), STANDS)
+def test_never_say_ill_of_what_was_not_seen_ill(move: Fail, is_patched: bool) -> None:
+    text = timeline.failed_text(claimed(patched_at=NOW if is_patched else None), move)
+    assert "not well" not in text
+    assert "kubectl irb rollback" not in text
+    assert move.message in text
+
+
+def test_a_rollback_that_did_not_help_is_called_so_and_can_be_undone() -> None:
+    move = Fail("ProgressDeadlineExceeded", "Kubernetes gave up on the rollout", "look")
+    text = timeline.failed_text(claimed(patched_at=NOW), move)
+    assert "is not well after the rollback: Kubernetes gave up" in text
+    assert "To undo this: kubectl irb rollback" in text
