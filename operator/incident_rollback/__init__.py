@@ -22,6 +22,7 @@ The map.  ● marks a pure module: no input or output, no clock, no environment,
     domain/names.py          ● free text as DNS labels; the identity of a request
     domain/environment.py    ● find_place, find_workload: FireHydrant's names become a workload
     domain/workload.py       ● a Deployment, its revisions and pods: one snapshot
+    domain/ownership.py      ● who keeps a workload as it is written elsewhere, and will revert
     domain/raw.py            ● reading raw JSON, where null, empty and absent are the same
     domain/template.py       ● when two pod templates are functionally equal
     domain/history.py        ● the order in which revisions were live; which were rolled back from

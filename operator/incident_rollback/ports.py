@@ -104,6 +104,10 @@ class Cluster(Protocol):
         """Return one snapshot of the Deployment, its ReplicaSets and pods; None: not there."""
         ...
 
+    async def read_application(self, namespace: str, name: str) -> Json | None:
+        """Return an Argo CD Application; None: it is not there, or we may not look at it."""
+        ...
+
     async def restore_template(self, patch: TemplatePatch) -> datetime:
         """
         Restore a template, guarded by uid, generation and revision; return the server's time.

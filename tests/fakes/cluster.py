@@ -6,6 +6,7 @@ from datetime import datetime
 
 from incident_rollback.clients.translate import read_marker
 from incident_rollback.crd.v1alpha1 import FIELD_MANAGER
+from incident_rollback.domain.raw import Json
 from incident_rollback.domain.template import without_hash_label
 from incident_rollback.domain.workload import Pod, Progress, Revision, Workload, WorkloadRef
 from incident_rollback.errors import StaleReadError
@@ -36,6 +37,8 @@ class FakeCluster:
     """Names of the workloads that carry a service's label, by namespace and service."""
     denied: set[tuple[str, str, str]] = field(default_factory=set[tuple[str, str, str]])
     """What `may` says no to: namespace, verb, resource."""
+    applications: dict[tuple[str, str], Json] = field(default_factory=dict[tuple[str, str], Json])
+    """Argo CD Applications, by namespace and name."""
     rolls_out: bool = True
     restored: list[TemplatePatch] = field(default_factory=list[TemplatePatch])
     """Every patch that happened."""
@@ -63,6 +66,10 @@ class FakeCluster:
     async def read_workload(self, ref: WorkloadRef) -> Workload | None:
         self._called("read")
         return self.workloads.get(ref)
+
+    async def read_application(self, namespace: str, name: str) -> Json | None:
+        self._called("application")
+        return self.applications.get((namespace, name))
 
     async def restore_template(self, patch: TemplatePatch) -> datetime:
         self._called("restore")

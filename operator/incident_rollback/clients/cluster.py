@@ -23,6 +23,7 @@ from incident_rollback.domain.raw import Json, child, children, text
 from incident_rollback.domain.workload import Workload, WorkloadRef
 from incident_rollback.errors import (
     ConflictError,
+    ForbiddenError,
     InvalidRequestError,
     RejectedError,
     StaleReadError,
@@ -40,6 +41,10 @@ VALUE: Final = re.compile(
 )
 """A cause as field errors print it: what is wrong, the value, and often a detail."""
 IN_APPS: Final = frozenset({"deployments", "replicasets"})
+
+
+APPLICATION_SECONDS: Final = 1.0
+"""An Argo CD Application is a help, and stands in nobody's way for long."""
 
 
 class KubernetesCluster:
@@ -74,6 +79,17 @@ class KubernetesCluster:
             self._connection.items(_core(ref.namespace, "pods"), matching),
         )
         return to_workload(answer.json, replica_sets, pods)
+
+    async def read_application(self, namespace: str, name: str) -> Json | None:
+        """Return an Argo CD Application; None: it is not there, or we may not look at it."""
+        path = resource_path(
+            "apis", "argoproj.io", "v1alpha1", "namespaces", namespace, "applications", name
+        )
+        try:
+            answer = await self._connection.call("GET", path, timeout=APPLICATION_SECONDS)
+        except (ForbiddenError, UnavailableError):
+            return None
+        return answer.json if answer.status < 400 else None
 
     async def restore_template(self, patch: TemplatePatch) -> datetime:
         """Patch the template and our marker, if the workload is still the one judged."""

@@ -14,6 +14,7 @@ from incident_rollback.crd.v1alpha1 import (
     OPT_OUT_ANNOTATION,
     OPT_OUT_REASON_ANNOTATION,
 )
+from incident_rollback.domain.ownership import find_owners
 from incident_rollback.domain.raw import Json, child, children, number, text
 from incident_rollback.domain.template import HASH_LABEL, without_hash_label
 from incident_rollback.domain.workload import (
@@ -82,6 +83,7 @@ def to_workload(
         is_paused=bool(spec.get("paused")),
         is_deleting=bool(metadata.get("deletionTimestamp")),
         owner=f"{text(owner, 'kind')}/{text(owner, 'name')}" if owner else "",
+        managed_by=find_owners(dict(deployment)),
         opted_out=_opted_out(annotations),
         has_legacy_rollback=LEGACY_ROLLBACK_ANNOTATION in annotations,
         marker=read_marker(text(annotations, MARKER_ANNOTATION)),

@@ -31,6 +31,7 @@ from incident_rollback.domain.incident import IncidentFacts
 from incident_rollback.domain.moves import Claim, Hold, Move, Refuse, Restore, Wait, Watch
 from incident_rollback.domain.names import intent_of
 from incident_rollback.domain.observation import Observation, is_written
+from incident_rollback.domain.ownership import Tool, by_certainty, judge_application
 from incident_rollback.domain.record import Teller, record, with_reported
 from incident_rollback.domain.words import join, quote
 from incident_rollback.domain.workload import Revision, Workload, WorkloadRef
@@ -52,6 +53,8 @@ QUICK_TRIES: Final = 5
 """How often a failed guard is followed by another look at once."""
 ACK_SECONDS: Final = 2.0
 MESSAGE_SECONDS: Final = 15.0
+ARGO_CD_NAMESPACE: Final = "argocd"
+"""Where an Application is looked for that does not say its namespace."""
 MAX_ANSWER: Final = 500
 """How much of an API server's answer is repeated, in characters."""
 _ATTEMPT: Final = re.compile(r"[0-9a-f]{16}-[2-5]$")
@@ -228,7 +231,19 @@ class Reconciler:
             return seen
         if isinstance(found, (Wait, Refuse)):
             return replace(seen, hindrance=found)
-        return replace(seen, workload=found, now=self.clock.now())
+        workload = await self._with_judged_owners(found) if found is not None else None
+        return replace(seen, workload=workload, now=self.clock.now())
+
+    async def _with_judged_owners(self, workload: Workload) -> Workload:
+        """Look at the Argo CD Application, for only it says whether a change heals itself."""
+        owner = next((o for o in workload.managed_by if o.tool is Tool.ARGO_CD and o.name), None)
+        if owner is None:
+            return workload
+        namespace = owner.namespace or ARGO_CD_NAMESPACE
+        application = await self.cluster.read_application(namespace, owner.name)
+        judged = judge_application(owner, application, workload.ref)
+        others = (o for o in workload.managed_by if o is not owner)
+        return replace(workload, managed_by=by_certainty((judged, *others)))
 
     async def _find(self, place: Place) -> Workload | Wait | Refuse | None:
         try:

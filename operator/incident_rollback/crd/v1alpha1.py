@@ -159,6 +159,21 @@ class IncidentRollbackSpec(Part, frozen=True):
     """The FireHydrant incident to tell; absent: nothing goes to FireHydrant."""
 
 
+class ManagedBy(Part, frozen=True):
+    """Somebody who keeps the workload as it is written elsewhere."""
+
+    tool: Token
+    """Which tool, e.g. FluxKustomization."""
+    name: Name = ""
+    """The name of the object that it keeps the workload by."""
+    namespace: Name = ""
+    """Its namespace."""
+    evidence: Text = ""
+    """What on the workload says so."""
+    reverts: Literal["certain", "possible", "never"]
+    """Whether it brings the old template back by itself."""
+
+
 class TargetStatus(Part, frozen=True):
     """The workload, frozen by the claim."""
 
@@ -174,6 +189,8 @@ class TargetStatus(Part, frozen=True):
     """The name of the workload."""
     uid: Token
     """The uid of the workload; another uid is another workload."""
+    managed_by: Annotated[tuple[ManagedBy, ...], Field(max_length=10)] = ()
+    """Who keeps it as it is written elsewhere, who is certain to revert first."""
 
 
 class RevisionStatus(Part, frozen=True):
@@ -343,6 +360,8 @@ class Policy(Part, frozen=True):
     """How long the workload is still watched after the end."""
     cooldown_seconds: Seconds = 600
     """How long after one rollback of a workload the next one waits."""
+    git_ops: Literal["Refuse", "Proceed"] = "Refuse"
+    """Refuse: nothing is done where an owner is certain to bring the bad revision back."""
 
 
 class RollbackEnvironmentSpec(Part, frozen=True):

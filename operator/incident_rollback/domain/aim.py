@@ -1,9 +1,10 @@
 """Taking aim: the revision that was chosen, the plan, and whether it may be carried out."""
 
-from incident_rollback.crd.v1alpha1 import RevisionStatus, TargetStatus
+from incident_rollback.crd.v1alpha1 import ManagedBy, RevisionStatus, TargetStatus
 from incident_rollback.domain.diagnosis import diagnose
 from incident_rollback.domain.moves import Aim, Claim, Move, Preview, Refuse, Restore
 from incident_rollback.domain.observation import Observation
+from incident_rollback.domain.ownership import Owner
 from incident_rollback.domain.plan import plan_of
 from incident_rollback.domain.revision import Choice, choose_revision
 from incident_rollback.domain.rollout import is_failing
@@ -45,6 +46,7 @@ def _aim(seen: Observation, workload: Workload, choice: Choice) -> Aim:
             kind=workload.ref.kind,
             name=workload.ref.name,
             uid=workload.uid,
+            managed_by=tuple(map(_managed_by, workload.managed_by)),
         ),
         from_=_frozen(live, diagnose(workload, live), failing=is_failing(workload)),
         to=_frozen(choice.revision, choice.why),
@@ -52,6 +54,16 @@ def _aim(seen: Observation, workload: Workload, choice: Choice) -> Aim:
         plan=plan_of(workload, choice.revision),
         revision=choice.revision,
         is_proven=choice.is_proven,
+    )
+
+
+def _managed_by(owner: Owner) -> ManagedBy:
+    return ManagedBy(
+        tool=owner.tool.value,
+        name=owner.name,
+        namespace=owner.namespace,
+        evidence=owner.evidence,
+        reverts=owner.reverts,
     )
 
 

@@ -48,6 +48,7 @@ NEW_RULES: Final[Sequence[Rule]] = (
     preflight.not_observed,
     preflight.explicit_is_live,
     preflight.rolled_back_and_healthy,  # before what is waited for: there is nothing to wait for
+    preflight.reconciled_from_source,
     preflight.suspended,
     preflight.busy,
     preflight.cooling_down,
@@ -66,6 +67,7 @@ CLAIMED_RULES: Final[Sequence[Rule]] = (
     preflight.deleting,
     preflight.owned_by_controller,
     preflight.opted_out,
+    preflight.reconciled_from_source,
     preflight.being_rolled_back,
     preflight.suspended,
     preflight.paused,

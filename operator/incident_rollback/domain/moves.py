@@ -95,6 +95,8 @@ class Succeed:
     healthy_since: datetime | None = None
     is_proven: bool = False
     """`from` was seen failing and `to` was seen healthy."""
+    warning: str = ""
+    """What will bring the old revision back; "" when nothing is known to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from incident_rollback.domain.history import History
 from incident_rollback.domain.moves import Fail, Move, Refuse, Succeed, Wait
 from incident_rollback.domain.names import intent_of
 from incident_rollback.domain.observation import Observation, is_same, markers
+from incident_rollback.domain.ownership import certain_to_revert, how_to_pause, what_brings_back
 from incident_rollback.domain.revision import find_revision
 from incident_rollback.domain.rollout import is_failing, is_healthy
 from incident_rollback.domain.words import clock_time, join, quote
@@ -283,6 +284,18 @@ def changed_since(seen: Observation, workload: Workload) -> Move | None:
     if current_at > seen.began_at and not is_failing(workload):
         return _changed(workload, "the incident began")
     return None
+
+
+def reconciled_from_source(seen: Observation, workload: Workload) -> Move | None:
+    """An owner would bring the bad revision back within the time that it is watched."""
+    owner = certain_to_revert(workload.managed_by)
+    if owner is None or seen.policy.git_ops == "Proceed":
+        return None
+    return Refuse(
+        "ReconciledFromSource",
+        f"{workload.ref} is kept by its source: {what_brings_back(owner)}",
+        f"revert the commit; or pause it and ask again: {how_to_pause(owner, workload.ref)}",
+    )
 
 
 def not_recently_changed(seen: Observation, workload: Workload) -> Move | None:

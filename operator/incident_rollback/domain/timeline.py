@@ -88,7 +88,7 @@ def succeeded_text(rollback: IncidentRollback, move: Succeed, now: datetime) -> 
         rollback,
         f"{subject_of(rollback)} is back on {_shown(status.to)}. {_healthy(move)}, {took} after "
         f"you asked. It was {_was(status.from_)}. {NOT_ROLLED_BACK}"
-        f"{_same_images(status.from_, status.to)}",
+        f"{_same_images(status.from_, status.to)}{f' {move.warning}.' if move.warning else ''}",
         f"{move.fix}. To undo this: {undo_command(rollback)}",
     )
 

@@ -8,6 +8,7 @@ from incident_rollback.domain.conditions import get
 from incident_rollback.domain.diagnosis import availability, by, how, look
 from incident_rollback.domain.moves import Fail, Move, News, Refuse, Succeed, Wait, Watch
 from incident_rollback.domain.observation import Observation, is_another, is_same
+from incident_rollback.domain.ownership import how_to_pause, what_brings_back
 from incident_rollback.domain.rollout import (
     Rollout,
     assess_rollout,
@@ -77,6 +78,7 @@ def _judge_calm(
         f"revision {origin.revision if origin else '?'} back",
         healthy_since=healthy_since,
         is_proven=origin is not None and origin.failing,
+        warning=what_brings_back(workload.managed_by[0]) if workload.managed_by else "",
     )
 
 
@@ -88,13 +90,22 @@ def overtaken(workload: Workload, origin: RevisionStatus | None) -> Fail:
             "Reverted",
             f"the bad revision {number} ({join(workload.images)}) was brought back"
             f"{by(workload)}; nothing more is done",
-            "stop what brings it back, or revert the deploy at its source",
+            stop_it(workload),
         )
     return Fail(
         "Superseded",
         f"{join(workload.images)} was deployed over it{by(workload)}; that stands: "
         f"{availability(workload)}",
         "ask whoever deployed it",
+    )
+
+
+def stop_it(workload: Workload) -> str:
+    """Say how to keep the bad revision from coming back."""
+    if not workload.managed_by:
+        return "stop what brings it back, or revert the deploy at its source"
+    return (
+        f"revert the commit at its source, or: {how_to_pause(workload.managed_by[0], workload.ref)}"
     )
 
 
@@ -120,7 +131,7 @@ def news_of(seen: Observation, workload: Workload) -> News | None:
     return News(
         "Reverted",
         f"the bad revision ({join(workload.images)}) was brought back{by(workload)}",
-        "stop what brings it back, or revert the deploy at its source",
+        stop_it(workload),
         is_told=_reason(status) != "Reverted",
     )
 

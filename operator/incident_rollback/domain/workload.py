@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 
+from incident_rollback.domain.ownership import Owner
 from incident_rollback.domain.raw import Json
 from incident_rollback.domain.template import images_of, template_key
 
@@ -134,6 +135,8 @@ class Workload:
     is_deleting: bool = False
     owner: str = ""
     """`kind/name` of the controller ownerReference; empty: none."""
+    managed_by: tuple[Owner, ...] = ()
+    """Who keeps it as it is written elsewhere; who is certain to revert first."""
     opted_out: str | None = None
     """The reason of the annotation `…/rollback: never` (may be ""); None: it has not opted out."""
     has_legacy_rollback: bool = False

@@ -98,6 +98,7 @@ def test_the_claim_freezes_what_was_seen() -> None:
         "kind": "Deployment",
         "name": "checkout",
         "uid": WORKLOAD_UID,
+        "managed_by": (),
     }
     assert aim.from_ == frozen(2)
     assert aim.to == frozen(1)

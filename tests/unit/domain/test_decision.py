@@ -13,6 +13,7 @@ from incident_rollback.domain.decision import decide, in_time
 from incident_rollback.domain.environment import Place, find_place, find_workload
 from incident_rollback.domain.moves import Fail, Refuse, Wait
 from incident_rollback.domain.observation import Observation
+from incident_rollback.domain.ownership import Owner, Tool
 from incident_rollback.domain.workload import Workload, WorkloadRef
 from tests.builders import (
     HOME,
@@ -70,6 +71,7 @@ def nothing_there(rollback: IncidentRollback | None = None) -> Observation:
 
 AMBIGUOUS = find_workload(a_place(), [WorkloadRef("production", n) for n in ("a", "b")])
 assert isinstance(AMBIGUOUS, Refuse)
+FLUX = Owner(Tool.KUSTOMIZATION, "apps", "flux-system", "its labels", "certain")
 OLD_2 = a_workload(a_revision(2, created_at=ago(days=3)), a_revision(1, available=3))
 FIXED = a_workload(a_revision(2, created_at=after(seconds=9)), a_revision(1), health="healthy")
 BAD_IS_BACK = undone(template=a_revision(2).template)
@@ -115,6 +117,11 @@ ROWS = [
         an_observation(None, a_workload(is_deleting=True)), "Refuse Deleting", id="deleting"
     ),
     pytest.param(an_observation(None, a_workload(opted_out="")), "Refuse OptedOut", id="never"),
+    pytest.param(
+        an_observation(None, a_workload(managed_by=(FLUX,))),
+        "Refuse ReconciledFromSource",
+        id="Flux brings it back",
+    ),
     pytest.param(
         an_observation(None, a_workload(a_revision(2))),
         "Refuse NothingToRollBackTo",
@@ -192,6 +199,21 @@ ROWS = [
     ),
     # Acting.
     pytest.param(an_observation(), "Claim 1", id="a bad deploy"),
+    pytest.param(
+        an_observation(None, a_workload(managed_by=(FLUX,)), policy=Policy(git_ops="Proceed")),
+        "Claim 1",
+        id="Flux brings it back, and the policy says go on",
+    ),
+    pytest.param(
+        an_observation(None, a_workload(managed_by=(replace(FLUX, reverts="possible"),))),
+        "Claim 1",
+        id="an owner that may bring it back is no hindrance",
+    ),
+    pytest.param(
+        an_observation(CLAIM, a_workload(managed_by=(FLUX,))),
+        "Refuse ReconciledFromSource",
+        id="claimed, and Flux took it over since",
+    ),
     pytest.param(an_observation(a_rollback(dry_run=True)), "Preview 1", id="a preview"),
     pytest.param(an_observation(CLAIM), "Restore 1", id="claimed, and not patched"),
     pytest.param(looked(PATCHED, undone(health="starting"), 5), "Watch", id="patched"),
@@ -214,7 +236,7 @@ PROMISED = {
     "Fail": "ProgressDeadlineExceeded VerifyDeadlineExceeded CrashedAfterReady Superseded Reverted "
     "WorkloadGone NotVerified",
 }
-NOT_YET = {"ClusterUnreachable", "ReconciledFromSource"}
+NOT_YET = {"ClusterUnreachable"}
 SAID_BY_THE_PATCH = {"Rejected"}
 
 
