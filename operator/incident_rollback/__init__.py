@@ -7,8 +7,7 @@ Who knows `domain/decision.py` and the table in `domain/phase.py` knows the oper
 
 The map.  ● marks a pure module: no input or output, no clock, no environment, no logging.
 
-    __main__.py                parse arguments, load Settings, run controller or bridge
-    cli.py                     what people ask for from a shell: it makes resources
+    __main__.py                the command: run controller or bridge; lend the turn to previews
     settings.py                every setting, its bounds and default; read once, frozen
     wiring.py                  the composition root: Settings -> clients -> the two processes
     errors.py                ● the error tree: the branch says whether to retry
@@ -57,6 +56,17 @@ The map.  ● marks a pure module: no input or output, no clock, no environment,
     controller/environments.py whether each RollbackEnvironment would work tonight
     controller/report.py       one log line and a few numbers for each turn
 
+    cli/commands.py            the commands for people: arguments, errors, exit codes
+    cli/options.py             options and exit codes that they have in common
+    cli/ask.py                 rollback, approve: make a resource
+    cli/follow.py              look at a resource until its end
+    cli/look.py                get, describe, wait, history, preview: read
+    cli/check.py               would it work tonight: environments and their services
+    cli/rehearsal.py           a turn of the controller's that writes nothing
+    cli/session.py             the cluster by the caller's kubeconfig
+    cli/show.py              ● rollbacks, previews and histories as pages
+    cli/page.py                an answer as a page, JSON, YAML or names
+
     clients/connection.py      one ApiClient a cluster, and one small `call` on it
     clients/clock.py           the API server's time
     clients/store.py           our own resources behind ports.Store
@@ -89,6 +99,9 @@ Resource -> patch -> incident.  Every turn starts from what the cluster says now
 5. `clients/store.py: KubernetesStore.save`: one status write, with resourceVersion
 6. `clients/cluster.py: restore_template` -> `translate.py: template_patch`: one guarded patch
 7. `controller/outbox.py: Outbox.submit`: only entries that are stored are told
+
+A preview is a rehearsal: `__main__.py: take_turn` takes such a turn for a dry run that was never
+made, on a store that only reads.  There is no second logic that could say something else.
 
 Two rules make this safe to kill at any line.  Intent before effect: from and to are stored before
 the workload is patched.  Outbox: what the incident is told is stored in the same write as the

@@ -1,28 +1,36 @@
-"""The command: `incident-rollback controller | bridge | rollback`, also as `kubectl irb …`."""
+"""The command: `incident-rollback controller | bridge | rollback | …`, also as `kubectl irb …`."""
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from incident_rollback import __version__
+from incident_rollback.cli.commands import app, finish, stop
+from incident_rollback.cli.options import (
+    EXITS,
+    Format,
+    Namespace,
+    Output,
+    ToRevision,
+    Workload,
+    workload_name,
+)
 from incident_rollback.clients.clock import ApiClock
-from incident_rollback.errors import RollbackError, SettingsError
+from incident_rollback.errors import SettingsError
 from incident_rollback.settings import Settings, read_settings
 from incident_rollback.telemetry.logs import set_up
 
+if TYPE_CHECKING:
+    from incident_rollback.cli.rehearsal import Outcome
+    from incident_rollback.crd.v1alpha1 import IncidentRollback
+    from incident_rollback.ports import Clock, Cluster, Store
+
+__all__ = ["app", "main"]
+
 Process = Callable[[Settings, ApiClock], Awaitable[None]]
 MakeClock = Callable[[], ApiClock]
-
-app = typer.Typer(
-    name="incident-rollback",
-    help="Roll a bad Deployment back because of a FireHydrant incident, and tell the incident.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,  # a crash belongs into the log as it is
-)
 
 
 @app.command()
@@ -41,31 +49,57 @@ def bridge() -> None:
     serve(run_bridge)
 
 
-@app.command()
-def rollback(
-    workload: Annotated[str, typer.Argument(help="deploy/NAME")],
-    namespace: Annotated[str, typer.Option("-n", "--namespace", help="Its namespace.")],
-    to_revision: Annotated[
-        int | None, typer.Option(min=1, help="Where to; absent: the last healthy revision.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan only.")] = False,
+@app.command(epilog=EXITS)
+def preview(
+    workload: Workload,
+    namespace: Namespace,
+    to_revision: ToRevision = None,
+    output: Format = Output.TABLE,
 ) -> None:
-    """Ask for a rollback: make an IncidentRollback in the workload's namespace."""
-    from incident_rollback.cli import ask_for_rollback  # heavy
+    """Show what a rollback would do now, and why, or why it would not; nothing is made."""
+    from incident_rollback.cli.look import preview  # heavy
 
-    try:
-        made = asyncio.run(ask_for_rollback(workload, namespace, to_revision, dry_run=dry_run))
-    except RollbackError as error:
-        stop(error)
-    typer.echo(
-        f"incidentrollback {made} was made.  Follow it: kubectl get irb {made} -n {namespace} -w"
-    )
+    finish(lambda: preview(take_turn, workload_name(workload), namespace, to_revision), output)
+
+
+@app.command(epilog=EXITS)
+def check(
+    home: Annotated[
+        str, typer.Option("-n", "--namespace", help="The home namespace of the operator.")
+    ] = "",
+    output: Format = Output.TABLE,
+) -> None:
+    """Say whether rollbacks would work tonight: every RollbackEnvironment and its services."""
+    from incident_rollback.cli.check import check  # heavy
+
+    finish(lambda: check(take_turn, home), output)
 
 
 @app.command(name="version")
 def show_version() -> None:
     """Print the version."""
     typer.echo(__version__)
+
+
+async def take_turn(
+    store: "Store", cluster: "Cluster", clock: "Clock", home: str, rollback: "IncidentRollback"
+) -> "Outcome":
+    """Take one turn of the controller's on what is given; nobody else is told."""
+    from incident_rollback.cli.rehearsal import Outcome  # heavy
+    from incident_rollback.controller.reconcile import Memory, Reconciler, Wake
+
+    reconciler = Reconciler(
+        store=store,
+        cluster=cluster,
+        clock=clock,
+        timeline=None,
+        outbox=None,
+        home=home,
+        process="preview",
+    )
+    memory = Memory()
+    turn = await reconciler.turn(rollback, memory, Wake(asyncio.Event()))
+    return Outcome(turn.rollback or rollback, memory.place, turn.after)
 
 
 def serve(process: Process, make_clock: MakeClock = ApiClock) -> None:
@@ -76,12 +110,6 @@ def serve(process: Process, make_clock: MakeClock = ApiClock) -> None:
         asyncio.run(_serve(process, settings, make_clock))
     except SettingsError as error:
         stop(error)
-
-
-def stop(error: RollbackError) -> NoReturn:
-    """End with one line that says what is wrong."""
-    print(f"incident-rollback: {error}", file=sys.stderr)  # noqa: T201  # for whoever started it
-    raise SystemExit(2)
 
 
 def main() -> None:

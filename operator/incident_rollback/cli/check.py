@@ -1,0 +1,197 @@
+"""Would it work tonight?  Every RollbackEnvironment, and every service that one lists."""
+
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from incident_rollback.cli.options import Exit
+from incident_rollback.cli.page import Answer, Grid, Page
+from incident_rollback.cli.rehearsal import Rehearsal, TakeTurn, rehearse
+from incident_rollback.cli.session import Session, session
+from incident_rollback.crd.v1alpha1 import (
+    GROUP,
+    Phase,
+    RollbackEnvironment,
+    ServiceMapping,
+)
+from incident_rollback.domain.conditions import get
+from incident_rollback.domain.environment import WILDCARD, labels_of
+from incident_rollback.domain.words import span
+from incident_rollback.domain.workload import Workload
+
+NEEDED_REVISIONS: Final = 2
+OLD: Final = timedelta(minutes=15)
+"""A verdict of the controller that is older than this is shown with its age."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found of an environment, or of one of its services."""
+
+    environment: str
+    service: str
+    """Empty: the environment itself."""
+    workload: str
+    is_ready: bool
+    revisions: int
+    """Functionally different ones."""
+    owner: str
+    message: str
+
+
+async def check(take_turn: TakeTurn, home: str) -> Answer:
+    """Look at every environment of the home namespace; not ready is no."""
+    async with session(home=home) as opened:
+        environments = await opened.store().list_environments()
+        findings: list[Finding] = []
+        for environment in environments:
+            findings.append(judge_environment(environment, opened.clock.now()))
+            for service, name in pairs_of(environment):
+                findings.append(await _look(take_turn, opened, environment, service, name))
+    names = tuple(f"rollbackenvironment.{GROUP}/{e.metadata.name}" for e in environments)
+    code = Exit.FINE if findings and all(one.is_ready for one in findings) else Exit.NO
+    return Answer(check_page(findings, opened.home), check_data(findings), names, code)
+
+
+async def _look(
+    take_turn: TakeTurn,
+    opened: Session,
+    environment: RollbackEnvironment,
+    service: ServiceMapping,
+    name: str,
+) -> Finding:
+    """Rehearse a rollback of a service, as the incident would ask for it."""
+    seen = await rehearse(
+        take_turn,
+        opened.store(),
+        opened.cluster,
+        opened.clock,
+        opened.home,
+        namespace=opened.home,
+        spec={"service": {"name": service.name, "environment": name}},
+    )
+    return judge_service(environment, service, name, seen)
+
+
+def judge_environment(environment: RollbackEnvironment, now: datetime) -> Finding:
+    """
+    Say what the controller found of an environment.
+
+    It writes only what is news, so that an old verdict still stands; its age is shown.
+    """
+    is_ready, message = _verdict(environment, now)
+    return Finding(environment.metadata.name, "", "", is_ready, 0, "", message)
+
+
+def judge_service(
+    environment: RollbackEnvironment, service: ServiceMapping, name: str, seen: Rehearsal
+) -> Finding:
+    """Say whether a rollback of a service would work, by a rehearsal of it."""
+    workload, status = seen.workload, seen.rollback.status
+    ready = get(status.conditions, "Ready")
+    depth = depth_of(workload)
+    is_shallow = workload is not None and depth < NEEDED_REVISIONS
+    would_work = status.phase in (Phase.PREVIEWED, Phase.SUCCEEDED)
+    if is_shallow:
+        message = (
+            f"its history has {depth} of {NEEDED_REVISIONS} different revisions: "
+            "there is nothing to go back to yet"
+        )
+    elif status.phase is Phase.PREVIEWED and status.to is not None:
+        message = f"would go back to revision {status.to.revision}"
+    else:
+        message = f"{ready.reason}: {ready.message}" if ready else "nothing can be said yet"
+    return Finding(
+        environment=environment.metadata.name,
+        service=service.name,
+        workload=_where(environment, service, name),
+        is_ready=would_work and not is_shallow,
+        revisions=depth,
+        owner=", ".join(f"{owner.tool} ({owner.reverts})" for owner in seen.owners),
+        message=message,
+    )
+
+
+def depth_of(workload: Workload | None) -> int:
+    """Return how many functionally different revisions a workload has, the live one included."""
+    return len({r.key for r in workload.revisions if r.numbers}) if workload else 0
+
+
+def pairs_of(environment: RollbackEnvironment) -> Iterator[tuple[ServiceMapping, str]]:
+    """
+    Yield the services that are listed, each with an environment's name to ask for it by.
+
+    One name is enough where all lead to one namespace.  "*" alone leads to the namespace of each
+    name: which one that will be is not known.
+    """
+    spec = environment.spec
+    names: Sequence[str] = sorted(labels_of(environment))
+    if WILDCARD in spec.environments and not names:
+        names = [f"check-{secrets.token_hex(4)}"]
+    for service in spec.services:
+        is_one = bool(service.workload.namespace or spec.namespace)
+        if is_one:
+            yield service, names[0]
+        elif WILDCARD not in spec.environments or labels_of(environment):
+            yield from ((service, name) for name in names)
+
+
+def check_page(findings: Sequence[Finding], home: str) -> Page:
+    """Return what was found, a line each."""
+    if not findings:
+        return [f"There is no RollbackEnvironment in {home}: no service leads to a workload."]
+    head = ("ENVIRONMENT", "SERVICE", "WORKLOAD", "READY", "REVISIONS", "OWNER", "MESSAGE")
+    rows = tuple(
+        (
+            one.environment,
+            one.service or "-",
+            one.workload or "-",
+            "yes" if one.is_ready else "no",
+            str(one.revisions) if one.service else "-",
+            one.owner or "-",
+            one.message,
+        )
+        for one in findings
+    )
+    missing = sum(not one.is_ready for one in findings)
+    end = f"{missing} of {len(findings)} not ready" if missing else "All of it would work now."
+    return [Grid(head, rows), "", end]
+
+
+def check_data(findings: Sequence[Finding]) -> list[dict[str, object]]:
+    """Return the same for programs."""
+    return [
+        {
+            "environment": one.environment,
+            "service": one.service,
+            "workload": one.workload,
+            "ready": one.is_ready,
+            "revisions": one.revisions,
+            "owner": one.owner,
+            "message": one.message,
+        }
+        for one in findings
+    ]
+
+
+def _verdict(environment: RollbackEnvironment, now: datetime) -> tuple[bool, str]:
+    status = environment.status
+    ready = get(status.conditions, "Ready")
+    if environment.spec.suspend:
+        return False, "its red switch is on: set spec.suspend to false"
+    if ready is None:
+        return False, "the controller has not looked at it: is it running?"
+    if status.observed_generation < environment.metadata.generation:
+        return False, "the controller has not looked at it since it was changed: is it running?"
+    age = now - ready.last_transition_time if ready.last_transition_time else timedelta()
+    since = f" (so since {span(age)})" if age > OLD else ""
+    if ready.status != "True":
+        return False, f"{ready.reason}: {ready.message}{since}"
+    return True, f"{ready.message}{since}"
+
+
+def _where(environment: RollbackEnvironment, service: ServiceMapping, name: str) -> str:
+    workload = service.workload
+    return f"{workload.namespace or environment.spec.namespace or name}/{workload.name}"
