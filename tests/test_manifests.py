@@ -482,6 +482,19 @@ def test_accounts_are_those_of_the_pods() -> None:
     assert accounts == {pod_of(deployment)["serviceAccountName"] for deployment in deployments()}
 
 
+def test_viewer_may_only_look_and_is_bound_to_nobody() -> None:
+    viewer = named("ClusterRole", "incidentrollback-viewer")
+    assert viewer["rules"] == [
+        {
+            "apiGroups": [OURS],
+            "resources": ["incidentrollbacks", "rollbackenvironments"],
+            "verbs": ["get", "list", "watch"],
+        }
+    ]
+    bindings = [*of_kind("RoleBinding"), *of_kind("ClusterRoleBinding")]
+    assert viewer["metadata"]["name"] not in {one["roleRef"]["name"] for one in bindings}
+
+
 def test_requester_is_bound_to_nobody_and_part_of_no_other_role() -> None:
     requester = named("ClusterRole", "incidentrollback-requester")
     assert requester["rules"] == [

@@ -368,3 +368,39 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing_but_its_own_record(stage: S
     assert f"container app: image {BROKEN_IMAGE} -> {GOOD_IMAGE}" in note
     assert digest_of(status) in note
     assert images_of(before) == [BROKEN_IMAGE]
+
+
+FLUX: Final = {
+    "kustomize.toolkit.fluxcd.io/name": "apps",
+    "kustomize.toolkit.fluxcd.io/namespace": "flux-system",
+}
+"""The marks that a Flux Kustomization leaves on what it reconciles."""
+
+
+def test_p6_what_flux_brings_back_is_refused_with_the_command_that_pauses_it(
+    set_stage: SetStage,
+) -> None:
+    stage = set_stage(a_deployment(labels=FLUX))
+    stage.break_it()
+    note = refused(stage, "ReconciledFromSource")
+    assert "Flux Kustomization flux-system/apps" in note
+    assert "kustomize.toolkit.fluxcd.io/reconcile=disabled" in note
+
+
+def test_p6_the_policy_may_say_go_on_and_the_note_says_what_will_bring_it_back(
+    set_stage: SetStage,
+) -> None:
+    stage = set_stage(a_deployment(labels=FLUX), policy={"gitOps": "Proceed"})
+    stage.break_it()
+    incident = stage.declare()
+    name = stage.ask(incident=incident)
+    target = stage.wait_phase(name, "Succeeded", "RolledBack")["target"]
+    (owner,) = target["managedBy"]
+    assert (owner["tool"], owner["name"], owner["reverts"]) == (
+        "FluxKustomization",
+        "apps",
+        "certain",
+    )
+    told = stage.wait_told(incident, "is back on").text
+    assert "Flux Kustomization flux-system/apps" in told
+    assert len(stage.patches()) == 1

@@ -22,7 +22,8 @@ def choose(seen: Observation, workload: Workload) -> Move:
         return Refuse(
             "PlanChanged",
             f"the plan that was approved is not the plan any more: now it is {aim.plan.digest}",
-            "look at it again with a preview, and approve that",
+            "look at what it is now, and approve that",
+            plan=aim.plan,
         )
     if seen.is_dry_run:
         return Preview(aim)
