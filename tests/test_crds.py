@@ -259,6 +259,7 @@ STORED_DEFAULTS = [
             ".spec.policy.stableSeconds": 30,
             ".spec.policy.holdSeconds": 600,
             ".spec.policy.cooldownSeconds": 600,
+            ".spec.policy.maxReleaseAgeSeconds": 604800,
             ".spec.policy.gitOps": "Refuse",
         },
         id="of an environment",

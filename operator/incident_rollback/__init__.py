@@ -27,6 +27,7 @@ The map.  ● marks a pure module: no input or output, no clock, no environment,
     domain/history.py        ● the order in which revisions were live; which were rolled back from
     domain/revision.py       ● choose_revision: where to go back to, and why not the others
     domain/plan.py           ● what would change, in lines, and the digest that stands for it
+    domain/doubt.py          ● when a rollback is unlikely to help, and a person is asked first
     domain/aim.py            ● revision and plan together, and whether they may be carried out
     domain/observation.py    ● what a decision rests on; the trace of our own write
     domain/moves.py          ● decisions as values: Wait, Refuse, Claim, Restore, Succeed, Fail, ...

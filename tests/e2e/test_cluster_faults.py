@@ -22,7 +22,7 @@ from tests.sandbox.simulation import BROKEN_IMAGE
 from tests.sandbox.waiting import wait_for
 from tests.sandbox.workloads import GOOD_IMAGE
 
-AWAY_SECONDS: Final = 10.0
+AWAY_SECONDS: Final = 20.0
 """Longer than any call of ours or of kopf's waits, and than the pauses between their tries."""
 PATIENCE_OF_THE_BRIDGE: Final = 5.0
 CALM: Final = {"stableSeconds": 5}

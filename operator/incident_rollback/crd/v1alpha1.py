@@ -360,6 +360,8 @@ class Policy(Part, frozen=True):
     """How long the workload is still watched after the end."""
     cooldown_seconds: Seconds = 600
     """How long after one rollback of a workload the next one waits."""
+    max_release_age_seconds: Annotated[int, Field(ge=0, le=31_536_000)] = 604_800
+    """A live revision that is older when the incident begins is rolled back only if approved."""
     git_ops: Literal["Refuse", "Proceed"] = "Refuse"
     """Refuse: nothing is done where an owner is certain to bring the bad revision back."""
 

@@ -2,6 +2,7 @@
 
 from incident_rollback.crd.v1alpha1 import ManagedBy, RevisionStatus, TargetStatus
 from incident_rollback.domain.diagnosis import diagnose
+from incident_rollback.domain.doubt import why_ask
 from incident_rollback.domain.moves import Aim, Claim, Move, Preview, Refuse, Restore
 from incident_rollback.domain.observation import Observation
 from incident_rollback.domain.ownership import Owner
@@ -27,14 +28,21 @@ def choose(seen: Observation, workload: Workload) -> Move:
         )
     if seen.is_dry_run:
         return Preview(aim)
-    if seen.policy.approval == "Required" and digest is None:
-        return Refuse(
-            "ApprovalRequired",
-            f"the environment asks for approval of: {'; '.join(aim.plan.changes)[:500]}",
-            f"approve it by an IncidentRollback with planDigest: {aim.plan.digest}",
-            aim.plan,
-        )
-    return Claim(aim)
+    doubt = why_ask(seen, workload, choice) if digest is None else ""
+    return _ask(seen, aim, doubt) if doubt else Claim(aim)
+
+
+def _ask(seen: Observation, aim: Aim, doubt: str) -> Refuse:
+    """Ask for the approval of exactly this plan."""
+    metadata = seen.rollback.metadata
+    return Refuse(
+        "ApprovalRequired",
+        f"{doubt}. The plan is to go back to revision {aim.to.revision} ({aim.to.evidence}): "
+        f"{'; '.join(aim.plan.changes)[:400]}",
+        f"approve it: kubectl irb approve {metadata.name} -n {metadata.namespace}, or the runbook "
+        f"step that approves, or a resource with planDigest: {aim.plan.digest}",
+        aim.plan,
+    )
 
 
 def _aim(seen: Observation, workload: Workload, choice: Choice) -> Aim:

@@ -9,6 +9,7 @@ from incident_rollback.domain.diagnosis import availability, by, how, look
 from incident_rollback.domain.moves import Fail, Move, News, Refuse, Succeed, Wait, Watch
 from incident_rollback.domain.observation import Observation, is_another, is_same
 from incident_rollback.domain.ownership import how_to_pause, what_brings_back
+from incident_rollback.domain.revision import choose_revision
 from incident_rollback.domain.rollout import (
     Rollout,
     assess_rollout,
@@ -31,7 +32,9 @@ def judge_rollout(seen: Observation, workload: Workload, at: datetime) -> Move:
         broken = broken_calm(workload, healthy_since)
         if any(has_crashed(pod, healthy_since) for pod in broken):
             return Fail(
-                "CrashedAfterReady", f"it was healthy, then: {how(workload)}", look(workload)
+                "CrashedAfterReady",
+                f"it was healthy, then: {how(workload)}",
+                _what_next(seen, workload),
             )
         healthy_since = None if broken else healthy_since
     match assess_rollout(workload, since=at):
@@ -48,17 +51,30 @@ def judge_rollout(seen: Observation, workload: Workload, at: datetime) -> Move:
             return Fail(
                 "ProgressDeadlineExceeded",
                 f"Kubernetes gave up on the rollout: {how(workload)}",
-                look(workload),
+                _what_next(seen, workload),
             )
         case Rollout.PROGRESSING if seen.now > verify_by(workload, since=at):
             paused = f"{workload.ref} is paused; " if workload.is_paused else ""
             return Fail(
                 "VerifyDeadlineExceeded",
                 f"{paused}no progress for too long: {how(workload)}",
-                look(workload),
+                _what_next(seen, workload),
             )
         case Rollout.PROGRESSING:
             return Watch(how(workload), at, healthy_since, _pace(seen.now - at))
+
+
+def _what_next(seen: Observation, workload: Workload) -> str:
+    """Name the next revision that can be trusted, and its command; nothing is tried by itself."""
+    choice = choose_revision(workload, None, seen.began_at)
+    if isinstance(choice, Refuse) or not choice.is_proven:
+        return look(workload)
+    ref = workload.ref
+    return (
+        f"{look(workload)}. The next that can be trusted is revision {choice.revision.number} "
+        f"({choice.why}): kubectl irb rollback deploy/{ref.name} -n {ref.namespace} "
+        f"--to-revision {choice.revision.number}"
+    )
 
 
 def _judge_calm(

@@ -400,3 +400,21 @@ def test_how_often_the_hold_looks(seconds: float, pause: float) -> None:
     move = decide(looked(ended(), WELL, after(seconds=seconds), policy=Policy()))
     assert isinstance(move, Hold)
     assert move.after == pytest.approx(pause)
+
+
+def test_v20_the_target_fails_too_and_the_next_that_can_be_trusted_is_named() -> None:
+    ran = a_revision(1, created_at=ago(days=9))
+    bad = a_revision(3, created_at=ago(minutes=9))
+    target = a_revision(4, history=(2,), created_at=ago(days=2))
+    workload = a_workload(target, bad, ran, health="starting", progress=timed_out(after(seconds=9)))
+    rollback = claimed(patched_at=NOW)
+    frozen_to = rollback.status.to
+    assert frozen_to is not None
+    to = frozen_to.model_copy(update={"pod_template_hash": target.pod_template_hash})
+    status = rollback.status.model_copy(update={"to": to})
+    seen = an_observation(rollback.model_copy(update={"status": status}), workload)
+    move = decide(replace(seen, now=after(seconds=10)))
+    assert isinstance(move, Fail)
+    assert move.reason == "ProgressDeadlineExceeded"
+    assert "revision 1 (it ran 7 d before it was replaced)" in move.fix
+    assert "kubectl irb rollback deploy/checkout -n production --to-revision 1" in move.fix
