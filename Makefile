@@ -13,7 +13,7 @@ export SERVICE ENVIRONMENT
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test unit e2e check fmt fmt-check lint yaml containerfile types layers \
-	crds fresh manifests image lock clean controlplane
+	crds fresh manifests image lock clean controlplane gitops
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,11 @@ unit: $(STAMP) ## Run the quick tests: no control plane, no FireHydrant
 
 e2e: controlplane ## Run the end-to-end tests alone
 	$(BIN)/python -m pytest tests/e2e
+
+# Not part of `test`: the first time it compiles for a quarter of an hour, and it needs a Redis.
+gitops: controlplane ## Run the tests against the real Flux and the real Argo CD
+	@$(BIN)/python -m tests.gitops.tools
+	$(BIN)/python -m pytest tests/gitops
 
 ## --- before a commit
 

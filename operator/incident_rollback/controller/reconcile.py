@@ -28,7 +28,17 @@ from incident_rollback.domain.conditions import get
 from incident_rollback.domain.decision import decide, in_time
 from incident_rollback.domain.environment import Place, find_place, find_workload, hears_incidents
 from incident_rollback.domain.incident import IncidentFacts
-from incident_rollback.domain.moves import Claim, Hold, Move, Refuse, Restore, Wait, Watch
+from incident_rollback.domain.moves import (
+    Claim,
+    Fail,
+    Hold,
+    Move,
+    Refuse,
+    Restore,
+    Succeed,
+    Wait,
+    Watch,
+)
 from incident_rollback.domain.names import intent_of
 from incident_rollback.domain.observation import Observation, is_written
 from incident_rollback.domain.ownership import Tool, by_certainty, judge_application
@@ -122,6 +132,9 @@ class Reconciler:
         move = decide(seen)
         if isinstance(move, Claim) and self._is_forgetful(seen, memory):
             seen = replace(seen, facts=await self._ask(rollback, memory))
+            move = decide(seen)
+        if seen.workload is not None and _speaks_of_owners(seen, move):
+            seen = replace(seen, workload=await self._with_judged_owners(seen.workload))
             move = decide(seen)
         if isinstance(move, Watch):
             memory.patched_at, memory.healthy_since = move.patched_at, move.healthy_since
@@ -550,6 +563,17 @@ def _as_remembered(rollback: IncidentRollback, memory: Memory) -> IncidentRollba
         return rollback
     seen = {"patched_at": memory.patched_at, "healthy_since": memory.healthy_since}
     return rollback.model_copy(update={"status": status.model_copy(update=seen)})
+
+
+def _speaks_of_owners(seen: Observation, move: Move) -> bool:
+    """
+    Say whether it is told, after the patch, who brings the old revision back.
+
+    While it is watched nobody hears of that, and an Application is not read each time.
+    """
+    is_patched = seen.rollback.status.patched_at is not None
+    is_news = isinstance(move, Hold) and move.news is not None
+    return is_patched and (is_news or isinstance(move, (Succeed, Fail)))
 
 
 def _is_held(status: IncidentRollbackStatus) -> bool:

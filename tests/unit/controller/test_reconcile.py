@@ -22,6 +22,7 @@ from incident_rollback.crd.v1alpha1 import IncidentRollback, Phase, Policy
 from incident_rollback.domain.conditions import get
 from incident_rollback.domain.incident import IncidentFacts
 from incident_rollback.domain.names import intent_of
+from incident_rollback.domain.ownership import Owner, Tool
 from incident_rollback.domain.workload import Workload, WorkloadRef
 from incident_rollback.errors import (
     ConflictError,
@@ -856,6 +857,23 @@ async def test_what_is_reverted_during_the_hold_is_told() -> None:
     assert (held.status, held.reason) == ("False", "Reverted")
     assert world.stored.status.phase is Phase.SUCCEEDED
     assert "was brought back by argocd" in world.timeline.texts(INCIDENT)[-1]
+
+
+@in_fast_time
+async def test_the_end_tells_what_the_application_says_and_watching_does_not_ask() -> None:
+    owner = Owner(Tool.ARGO_CD, "shop", "", "annotation tracking-id", "possible")
+    world = World(workload=a_workload(managed_by=(owner,)))
+    listed = {"group": "apps", "kind": REF.kind, "namespace": REF.namespace, "name": REF.name}
+    world.cluster.applications["argocd", "shop"] = {
+        "metadata": {"name": "shop", "namespace": "argocd"},
+        "spec": {"syncPolicy": {"automated": {}}},
+        "status": {"resources": [listed]},
+    }
+    await world.until_settled()
+    assert "its self-heal is off" in world.timeline.texts(INCIDENT)[-1]
+    assert "argocd/shop" in world.timeline.texts(INCIDENT)[-1]
+    claim, *_, end = [i for i, call in enumerate(world.cluster.calls) if call == "application"]
+    assert world.cluster.calls[claim:end].count("read") > 2
 
 
 @in_fast_time
