@@ -445,7 +445,7 @@ def test_kubectl_lists_whether_it_would_work(looked: Looked, mappings: Mappings)
     assert looked.table[0] == header
     rows = {row[0]: row[1:-1] for row in looked.table[1:]}
     inside, name = mappings.called("inside"), mappings.called("suspended")
-    assert rows[name] == [json.dumps([name]), inside, "true", "True", "Ready"]
+    assert rows[name] == [json.dumps([name]), inside, "true", "False", "Suspended"]
     stranger = mappings.called("stranger")
     assert rows[stranger][-2:] == ["False", "PermissionMissing"]
 
@@ -493,21 +493,18 @@ def test_the_command_line_asks_for_a_rollback_that_is_done(
 ) -> None:
     stage.break_it()
     flags = ("-n", stage.namespace, "--to-revision", "1")
-    made = command(oncall, "rollback", f"deploy/{stage.name}", *flags).check()
-    told = re.match(r"incidentrollback (\S+) was made\.  Follow it: (kubectl .+)", made.stdout)
-    assert told is not None, made.stdout
-    name = told[1]
-    assert told[2] == f"kubectl get irb {name} -n {stage.namespace} -w"
-    stage.requests[name] = stage.namespace
-    status = stage.wait_phase(name, "Succeeded", "RolledBack")
+    followed = command(oncall, "rollback", f"deploy/{stage.name}", *flags).check()
+    told = re.match(r"incidentrollback (\S+) was made", followed.stdout)
+    assert told is not None, followed.stdout
+    stage.requests[told[1]] = stage.namespace
+    assert "RolledBack" in followed.stdout
+    status = stage.wait_phase(told[1], "Succeeded", "RolledBack")
     assert status["to"]["revision"] == 1
     assert stage.images() == [GOOD_IMAGE]
     assert len(stage.patches()) == 1
-    spec = stage.rollback(name)["spec"]
+    spec = stage.rollback(told[1])["spec"]
     assert spec["to"] == {"revision": 1}
     assert spec["requestedBy"] == "kubectl irb rollback"
-    followed = oncall.run(*told[2].split()[1:-1]).stdout
-    assert "RolledBack" in followed
 
 
 def test_the_command_line_makes_a_preview(stage: Stage, oncall: Kubectl) -> None:

@@ -143,6 +143,7 @@ def see_the_status(stage: Stage, ended: Json, settled: Json) -> None:
         "kind": "Deployment",
         "name": SERVICE,
         "uid": stage.deployment()["metadata"]["uid"],
+        "managedBy": [],
     }
     assert shown(ended["from"]) == (2, [BROKEN_IMAGE])
     assert ended["from"]["evidence"] == "1 of 1 pod in CrashLoopBackOff (exit code 1)"

@@ -176,7 +176,7 @@ class Workloads:
         wait_for(lambda: not unserved(), "the CRDs to be served", seen=unserved)
 
     def _is_served(self, crd: Json) -> bool:
-        conditions: list[Json] = crd.get("status", {}).get("conditions", [])
+        conditions: list[Json] = crd.get("status", {}).get("conditions") or []
         if not any(c["type"] == "Established" and c["status"] == "True" for c in conditions):
             return False
         group, kind = crd["spec"]["group"], crd["spec"]["names"]["kind"]
