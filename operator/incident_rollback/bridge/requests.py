@@ -18,7 +18,8 @@ from incident_rollback.crd.v1alpha1 import (
     Phase,
     ServiceRef,
 )
-from incident_rollback.domain.incident import Incident
+from incident_rollback.domain.conditions import reason_of
+from incident_rollback.domain.incident import Incident, is_drill
 from incident_rollback.domain.names import dns_label
 
 MAX_PAIRS: Final = 10
@@ -27,7 +28,6 @@ MAX_SERVICE_IN_NAME: Final = 30
 QUIET_SECONDS: Final = 60
 """How long after a success the same request is a repeat, and not a new wish."""
 REQUESTED_BY: Final = "FireHydrant runbook"
-DRILL: Final = "GAMEDAY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def wishes_for(request: Request) -> tuple[Wish, ...] | Malformed:
             incident_id=incident.id,
             service=service,
             environment=environment,
-            dry_run=request.dry_run or _is_drill(incident),
+            dry_run=request.dry_run or is_drill(incident.severity),
             to_revision=request.to_revision,
         )
         for service in services
@@ -121,10 +121,6 @@ def _distinct(names: Iterable[str]) -> tuple[str, ...]:
     for name in names:
         first.setdefault(dns_label(name), name)
     return tuple(first.values()) or ("",)
-
-
-def _is_drill(incident: Incident) -> bool:
-    return (incident.severity or "").strip().upper() == DRILL
 
 
 def rollback_name(wish: Wish, attempt: int = 1) -> str:
@@ -228,11 +224,6 @@ def approved(wish: Wish, shown: Sequence[IncidentRollback | None]) -> Wish | Non
     return replace(wish, plan_digest=last.plan.digest if last.plan else None)
 
 
-def reason_of(rollback: IncidentRollback) -> str:
-    """Return the reason of the condition Ready; "" while there is none."""
-    return next((one.reason for one in rollback.status.conditions if one.type == "Ready"), "")
-
-
 def rows_for(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
     """Return the answer's `rollbacks`."""
     return [
@@ -241,7 +232,7 @@ def rows_for(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
             "name": outcome.rollback.metadata.name,
             "created": outcome.is_new,
             "phase": str(outcome.rollback.status.phase),
-            "reason": reason_of(outcome.rollback),
+            "reason": reason_of(outcome.rollback.status.conditions),
         }
         for outcome in outcomes
     ]
@@ -264,6 +255,6 @@ def message_for(outcomes: Sequence[Outcome]) -> str:
 
 
 def _standing(rollback: IncidentRollback) -> str:
-    reason = reason_of(rollback)
+    reason = reason_of(rollback.status.conditions)
     phase = rollback.status.phase
     return f"{rollback.metadata.name} is {phase}" + (f" ({reason})" if reason else "")

@@ -4,8 +4,8 @@ import logging
 from dataclasses import dataclass
 
 from incident_rollback.controller.reconcile import Turn
-from incident_rollback.controller.runner import reason_of
 from incident_rollback.crd.v1alpha1 import FINAL_PHASES, IncidentRollback
+from incident_rollback.domain.conditions import reason_of
 from incident_rollback.ports import Clock
 from incident_rollback.telemetry.metrics import ControllerMetrics
 
@@ -26,9 +26,9 @@ class TurnReport:
         self.metrics.turn_seconds.observe(seconds)
         if after.status.phase in FINAL_PHASES and before.status.phase not in FINAL_PHASES:
             self._count_end(after)
-        is_news = after.status.phase is not before.status.phase or reason_of(after) != reason_of(
-            before
-        )
+        is_news = after.status.phase is not before.status.phase or reason_of(
+            after.status.conditions
+        ) != reason_of(before.status.conditions)
         _log.log(
             logging.INFO if is_news else logging.DEBUG,
             "%s",
@@ -38,7 +38,7 @@ class TurnReport:
 
     def _count_end(self, rollback: IncidentRollback) -> None:
         status = rollback.status
-        self.metrics.executions.labels(status.phase, reason_of(rollback)).inc()
+        self.metrics.executions.labels(status.phase, reason_of(status.conditions)).inc()
         asked = rollback.spec.requested_at or rollback.metadata.creation_timestamp
         if asked is not None and status.finished_at is not None:
             self.metrics.duration.observe(max(0.0, (status.finished_at - asked).total_seconds()))
@@ -54,6 +54,6 @@ def _fields(
         "workload": f"{target.namespace}/{target.name}" if target else "",
         "phase_before": before.status.phase,
         "phase": after.status.phase,
-        "reason": reason_of(after),
+        "reason": reason_of(after.status.conditions),
         "seconds": round(seconds, 4),
     }

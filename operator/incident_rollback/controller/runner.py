@@ -15,7 +15,6 @@ from typing import Final
 
 from incident_rollback.controller.reconcile import Memory, Reconciler, Turn, Wake
 from incident_rollback.crd.v1alpha1 import IncidentRollback
-from incident_rollback.domain.conditions import get
 from incident_rollback.errors import ConflictError, RollbackError, ThrottledError, TransientError
 from incident_rollback.ports import Store
 
@@ -207,12 +206,6 @@ def version_of(rollback: IncidentRollback) -> int:
     """Return the resourceVersion as the integer that it is on every supported server."""
     version = rollback.metadata.resource_version
     return int(version) if version.isdigit() else 0
-
-
-def reason_of(rollback: IncidentRollback) -> str:
-    """Return the reason of the condition Ready; "" before the first turn."""
-    ready = get(rollback.status.conditions, "Ready")
-    return ready.reason if ready else ""
 
 
 def _labels(rollback: IncidentRollback) -> dict[str, str]:

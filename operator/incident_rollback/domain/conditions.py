@@ -43,3 +43,9 @@ def drop(conditions: Conditions, *kinds: str) -> Conditions:
 def get(conditions: Sequence[Condition], kind: str) -> Condition | None:
     """Return the condition of a type, or None."""
     return next((c for c in conditions if c.type == kind), None)
+
+
+def reason_of(conditions: Sequence[Condition]) -> str:
+    """Return the reason of Ready; "" before the first turn."""
+    ready = get(conditions, "Ready")
+    return ready.reason if ready else ""

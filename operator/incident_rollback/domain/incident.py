@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
+
+DRILL: Final = "GAMEDAY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,4 +35,9 @@ class IncidentFacts:
     @property
     def is_drill(self) -> bool:
         """FireHydrant's own test of a runbook: nothing real may be touched."""
-        return self.severity.upper() == "GAMEDAY"
+        return is_drill(self.severity)
+
+
+def is_drill(severity: str | None) -> bool:
+    """Say whether a severity is that of FireHydrant's own test of a runbook."""
+    return (severity or "").strip().upper() == DRILL

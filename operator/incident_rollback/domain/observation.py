@@ -7,7 +7,7 @@ from typing import Final
 
 from incident_rollback.crd.v1alpha1 import IncidentRollback, Policy, RevisionStatus
 from incident_rollback.domain.environment import DEFAULT_POLICY, Place
-from incident_rollback.domain.incident import IncidentFacts
+from incident_rollback.domain.incident import IncidentFacts, is_drill
 from incident_rollback.domain.moves import Refuse, Wait
 from incident_rollback.domain.workload import Marker, Workload
 
@@ -65,7 +65,7 @@ class Observation:
     def is_dry_run(self) -> bool:
         """Asked for as one, or FireHydrant's drill."""
         incident = self.rollback.spec.incident
-        named = incident is not None and (incident.severity or "").upper() == "GAMEDAY"
+        named = incident is not None and is_drill(incident.severity)
         return (
             self.rollback.spec.dry_run or named or (self.facts is not None and self.facts.is_drill)
         )

@@ -3,8 +3,8 @@
 from datetime import datetime, timedelta
 from typing import Final
 
-from incident_rollback.crd.v1alpha1 import IncidentRollbackStatus, Phase, RevisionStatus
-from incident_rollback.domain.conditions import get
+from incident_rollback.crd.v1alpha1 import Phase, RevisionStatus
+from incident_rollback.domain.conditions import reason_of
 from incident_rollback.domain.diagnosis import availability, by, how, look
 from incident_rollback.domain.moves import Fail, Move, News, Refuse, Succeed, Wait, Watch
 from incident_rollback.domain.observation import Observation, is_another, is_same
@@ -148,7 +148,7 @@ def news_of(seen: Observation, workload: Workload) -> News | None:
         "Reverted",
         f"the bad revision ({join(workload.images)}) was brought back{by(workload)}",
         stop_it(workload),
-        is_told=_reason(status) != "Reverted",
+        is_told=reason_of(status.conditions) != "Reverted",
     )
 
 
@@ -175,11 +175,6 @@ def _news_of_health(seen: Observation, workload: Workload) -> News | None:
     if since and not is_healthy(workload) and any(has_crashed(pod, since) for pod in broken):
         return News("Crashed", f"it was healthy, then: {how(workload)}", look(workload))
     return None
-
-
-def _reason(status: IncidentRollbackStatus) -> str:
-    ready = get(status.conditions, "Ready")
-    return ready.reason if ready else ""
 
 
 def _pace(since_patch: timedelta) -> float:

@@ -13,7 +13,6 @@ from incident_rollback.controller.runner import (
     LONGEST_PAUSE_SECONDS,
     STUCK_PAUSE_SECONDS,
     Runner,
-    reason_of,
     version_of,
 )
 from incident_rollback.crd.v1alpha1 import IncidentRollback
@@ -23,7 +22,7 @@ from incident_rollback.errors import (
     ThrottledError,
     UnavailableError,
 )
-from tests.builders import HOME, a_condition, a_rollback, claimed
+from tests.builders import HOME, a_rollback
 from tests.fakes.store import FakeStore
 from tests.unit.controller.fast_time import elapsed, in_fast_time, let_run
 from tests.unit.controller.scripted import (
@@ -411,13 +410,6 @@ def test_version_of(given: str, number: int) -> None:
     rollback = a_rollback()
     metadata = rollback.metadata.model_copy(update={"resource_version": given})
     assert version_of(rollback.model_copy(update={"metadata": metadata})) == number
-
-
-def test_reason_of() -> None:
-    assert reason_of(a_rollback()) == ""
-    assert reason_of(claimed(conditions=(a_condition("Ready", "True", "RolledBack"),))) == (
-        "RolledBack"
-    )
 
 
 @in_fast_time

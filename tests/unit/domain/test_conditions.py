@@ -1,5 +1,5 @@
 from incident_rollback.crd.v1alpha1 import MAX_TEXT
-from incident_rollback.domain.conditions import Conditions, drop, get, upsert
+from incident_rollback.domain.conditions import Conditions, drop, get, reason_of, upsert
 from tests.builders import NOW, a_condition, after
 
 LATER = after(seconds=5)
@@ -45,3 +45,8 @@ def test_drop_and_get() -> None:
     assert drop((ready_, held), "Held", "Stalled") == (ready_,)
     assert get((ready_, held), "Held") is held
     assert get((ready_,), "Held") is None
+
+
+def test_the_reason_of_ready_is_empty_before_the_first_turn() -> None:
+    assert reason_of(()) == ""
+    assert reason_of((a_condition("Ready", "True", "RolledBack"),)) == "RolledBack"
