@@ -130,7 +130,7 @@ def test_told_to_proceed_it_patches_once_and_says_who_reverted_it(
     assert f"was brought back by {MANAGER}" in message_of(status)
     assert pause_command(application) in message_of(status)
     assert owner_of(status) == the_owner(stage, application, "certain", NAMESPACE)
-    assert f"by {MANAGER}" in stage.notes(incident)[-1]
+    stage.wait_told(incident, f"was brought back by {MANAGER}")
     wait_for(lambda: application.sync_state() == "Synced", "Argo CD to call it synced")
     see_it_stays(stage, application, BROKEN_IMAGE)
 

@@ -102,7 +102,7 @@ def test_told_to_proceed_it_patches_once_and_says_who_reverted_it(
     assert f"was brought back by {CONTROLLER}" in message_of(status)
     assert pause_command(stage) in message_of(status)
     assert owner_of(status)["reverts"] == "certain"
-    assert f"by {CONTROLLER}" in stage.notes(incident)[-1]
+    stage.wait_told(incident, f"was brought back by {CONTROLLER}")
     source.wait_passes(PASSES)
     assert stage.images() == [BROKEN_IMAGE]
     assert len(stage.patches()) == 1
