@@ -62,7 +62,6 @@ def _aim(seen: Observation, workload: Workload, choice: Choice) -> Aim:
         candidates=choice.candidates,
         plan=plan_of(workload, choice.revision),
         revision=choice.revision,
-        is_proven=choice.is_proven,
     )
 
 

@@ -50,8 +50,6 @@ class Aim:
     plan: PlanStatus
     revision: Revision
     """The revision behind `to`, template included."""
-    is_proven: bool
-    """There is evidence that `to` works."""
 
 
 @dataclass(frozen=True, slots=True)
