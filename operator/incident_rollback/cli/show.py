@@ -15,6 +15,7 @@ from incident_rollback.domain.conditions import get
 from incident_rollback.domain.diagnosis import how
 from incident_rollback.domain.history import History
 from incident_rollback.domain.moves import Refuse
+from incident_rollback.domain.plan import origin_words
 from incident_rollback.domain.revision import choose_revision
 from incident_rollback.domain.words import span
 from incident_rollback.domain.workload import Revision, Workload
@@ -53,12 +54,14 @@ def describe_page(rollback: IncidentRollback) -> Page:
         ("Dry run", "yes" if spec.dry_run else ""),
         ("Approves", spec.plan_digest or ""),
         ("From", revision_words(status.from_)),
+        ("Origin", origin_of(rollback)),
         ("To", revision_words(status.to)),
         ("Plan", status.plan.digest if status.plan else ""),
     ]
     page: list[str | Grid] = [*facts(title)]
     page += section("Life", life_grid(rollback))
     page += section("Changes", changes_grid(rollback))
+    page += section("Not rolled back", leftovers_grid(rollback))
     page += section("Owners", owners_grid(status.target.managed_by if status.target else ()))
     page += section("Candidates", candidates_grid(status.candidates))
     page += section("Told", updates_grid(rollback))
@@ -85,6 +88,7 @@ def preview_page(
             [
                 ("Workload", f"{namespace}/{name}"),
                 ("From", revision_words(status.from_)),
+                ("Origin", origin_of(rollback)),
                 ("To", revision_words(status.to)),
                 ("Plan", status.plan.digest if status.plan else ""),
             ]
@@ -93,6 +97,7 @@ def preview_page(
         page.append(f"{status.phase} {told}")
         page += facts([("Now", how(workload) if workload else "")])
     page += section("Changes", changes_grid(rollback))
+    page += section("Not rolled back", leftovers_grid(rollback))
     page += section("Owners", owners_grid(owners))
     page += section("Candidates", candidates_grid(candidates))
     if status.to is not None:
@@ -206,6 +211,18 @@ def changes_grid(rollback: IncidentRollback) -> Grid:
     """Return what the plan changes."""
     plan = rollback.status.plan
     return Grid(("CHANGE",), tuple((change,) for change in (plan.changes if plan else ())))
+
+
+def leftovers_grid(rollback: IncidentRollback) -> Grid:
+    """Return what the plan leaves as it is."""
+    plan = rollback.status.plan
+    return Grid(("WHAT",), tuple((what,) for what in (plan.not_rolled_back if plan else ())))
+
+
+def origin_of(rollback: IncidentRollback) -> str:
+    """Return the age and the author of the revision that the plan would replace."""
+    asked = rollback.spec.requested_at or rollback.metadata.creation_timestamp
+    return origin_words(rollback.status.plan, asked) if rollback.status.plan else ""
 
 
 def owners_grid(owners: Iterable[ManagedBy]) -> Grid:

@@ -44,7 +44,15 @@ from tests.builders import (
 
 CHOSEN = Candidate(revision=1, verdict="Chosen", why="3 pods of it still serve")
 PLAN = PlanStatus(
-    digest="sha256:ab", changes=("container app: image checkout:1.2 -> checkout:1.1",)
+    digest="sha256:ab",
+    changes=("container app: image checkout:1.2 -> checkout:1.1",),
+    not_rolled_back=("replicas", "ConfigMap web"),
+    deployed_at=ago(minutes=10),
+    written_by="kubectl-set",
+)
+ORIGIN = (
+    "Origin    deployed 2026-11-23 02:04 UTC (10 min before this was asked for), last written by "
+    "kubectl-set"
 )
 
 
@@ -136,7 +144,9 @@ def test_a_description_holds_everything_that_is_known() -> None:
     assert "To        revision 1 (checkout:1.1): 3 pods of it still serve" in text
     assert "Asked by  FireHydrant runbook" in text
     assert "Plan      sha256:ab" in text
+    assert ORIGIN in text
     assert grid_of(page, "Changes").rows == ((PLAN.changes[0],),)
+    assert grid_of(page, "Not rolled back").rows == (("replicas",), ("ConfigMap web",))
     assert grid_of(page, "Owners").rows == (("Helm", "shop/web", "never", "x"),)
     assert grid_of(page, "Candidates").rows == (("1", "Chosen", "3 pods of it still serve"),)
     assert grid_of(page, "Conditions").rows == (("Ready", "True", "RolledBack", "-", "good"),)
@@ -145,7 +155,8 @@ def test_a_description_holds_everything_that_is_known() -> None:
 
 def test_a_description_has_no_empty_tables() -> None:
     page = describe_page(a_rollback(incident=None))
-    assert [block for block in lines_of(page) if block in ("Owners", "Told", "Changes")] == []
+    titles = ("Owners", "Told", "Changes", "Not rolled back")
+    assert [block for block in lines_of(page) if block in titles] == []
 
 
 def test_an_update_says_when_it_was_delivered_or_why_not() -> None:
@@ -205,7 +216,9 @@ def test_a_preview_ends_in_the_command_that_does_it(
     page = shown(previewed(**spec), **changes)
     assert page[-1] == f"Next: {command}"
     assert "Plan      sha256:ab" in lines_of(page)
+    assert ORIGIN in lines_of(page)
     assert grid_of(page, "Changes").rows == ((PLAN.changes[0],),)
+    assert grid_of(page, "Not rolled back").rows == (("replicas",), ("ConfigMap web",))
 
 
 def test_a_refusal_says_why_how_it_stands_and_what_there_is() -> None:
