@@ -1,7 +1,7 @@
-"""Would it work tonight?  Every RollbackEnvironment, and every service that one lists."""
+"""Would it work tonight?  Every RollbackEnvironment, and every service that it leads to by name."""
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -14,7 +14,6 @@ from incident_rollback.crd.v1alpha1 import (
     GROUP,
     Phase,
     RollbackEnvironment,
-    ServiceMapping,
 )
 from incident_rollback.domain.conditions import get
 from incident_rollback.domain.environment import WILDCARD, labels_of
@@ -24,6 +23,20 @@ from incident_rollback.domain.workload import Workload
 NEEDED_REVISIONS: Final = 2
 OLD: Final = timedelta(minutes=15)
 """A verdict of the controller that is older than this is shown with its age."""
+
+
+MAX_SERVICES: Final = 200
+"""Labelled services of one namespace that are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A service of an environment, by the names that an incident would use."""
+
+    service: str
+    environment: str
+    workload: str
+    """`namespace/name` of what it leads to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +61,28 @@ async def check(take_turn: TakeTurn, home: str) -> Answer:
         findings: list[Finding] = []
         for environment in environments:
             findings.append(judge_environment(environment, opened.clock.now()))
-            for service, name in pairs_of(environment):
-                findings.append(await _look(take_turn, opened, environment, service, name))
+            pairs = [*pairs_of(environment)]
+            pairs += await _labelled(opened, environment, {pair.workload for pair in pairs})
+            findings += [await _look(take_turn, opened, environment, pair) for pair in pairs]
     names = tuple(f"rollbackenvironment.{GROUP}/{e.metadata.name}" for e in environments)
     code = Exit.FINE if findings and all(one.is_ready for one in findings) else Exit.NO
     return Answer(check_page(findings, opened.home), check_data(findings), names, code)
 
 
+async def _labelled(
+    opened: Session, environment: RollbackEnvironment, listed: Collection[str]
+) -> Sequence[Pair]:
+    """Return the services that label a workload of the environment and are not listed."""
+    found: list[Pair] = []
+    for name, namespace in namespaces_of(environment).items():
+        services = await opened.cluster.labelled_services(namespace)
+        pairs = (Pair(s, name, f"{namespace}/{w}") for s, w in sorted(services.items()))
+        found += [pair for pair in pairs if pair.workload not in listed][:MAX_SERVICES]
+    return found
+
+
 async def _look(
-    take_turn: TakeTurn,
-    opened: Session,
-    environment: RollbackEnvironment,
-    service: ServiceMapping,
-    name: str,
+    take_turn: TakeTurn, opened: Session, environment: RollbackEnvironment, pair: Pair
 ) -> Finding:
     """Rehearse a rollback of a service, as the incident would ask for it."""
     seen = await rehearse(
@@ -70,9 +92,9 @@ async def _look(
         opened.clock,
         opened.home,
         namespace=opened.home,
-        spec={"service": {"name": service.name, "environment": name}},
+        spec={"service": {"name": pair.service, "environment": pair.environment}},
     )
-    return judge_service(environment, service, name, seen)
+    return judge_service(environment, pair, seen)
 
 
 def judge_environment(environment: RollbackEnvironment, now: datetime) -> Finding:
@@ -85,9 +107,7 @@ def judge_environment(environment: RollbackEnvironment, now: datetime) -> Findin
     return Finding(environment.metadata.name, "", "", is_ready, 0, "", message)
 
 
-def judge_service(
-    environment: RollbackEnvironment, service: ServiceMapping, name: str, seen: Rehearsal
-) -> Finding:
+def judge_service(environment: RollbackEnvironment, pair: Pair, seen: Rehearsal) -> Finding:
     """Say whether a rollback of a service would work, by a rehearsal of it."""
     workload, status = seen.workload, seen.rollback.status
     ready = get(status.conditions, "Ready")
@@ -105,8 +125,8 @@ def judge_service(
         message = f"{ready.reason}: {ready.message}" if ready else "nothing can be said yet"
     return Finding(
         environment=environment.metadata.name,
-        service=service.name,
-        workload=_where(environment, service, name),
+        service=pair.service,
+        workload=pair.workload,
         is_ready=would_work and not is_shallow,
         revisions=depth,
         owner=", ".join(f"{owner.tool} ({owner.reverts})" for owner in seen.owners),
@@ -119,7 +139,15 @@ def depth_of(workload: Workload | None) -> int:
     return len({r.key for r in workload.revisions if r.numbers}) if workload else 0
 
 
-def pairs_of(environment: RollbackEnvironment) -> Iterator[tuple[ServiceMapping, str]]:
+def namespaces_of(environment: RollbackEnvironment) -> Mapping[str, str]:
+    """Return names to ask for an environment by, and their namespaces, each namespace once."""
+    named = {name: environment.spec.namespace or name for name in sorted(labels_of(environment))}
+    if WILDCARD in environment.spec.environments and environment.spec.namespace and not named:
+        named = {f"check-{secrets.token_hex(4)}": environment.spec.namespace}
+    return {name: namespace for namespace, name in {v: k for k, v in named.items()}.items()}
+
+
+def pairs_of(environment: RollbackEnvironment) -> Iterator[Pair]:
     """
     Yield the services that are listed, each with an environment's name to ask for it by.
 
@@ -131,11 +159,12 @@ def pairs_of(environment: RollbackEnvironment) -> Iterator[tuple[ServiceMapping,
     if WILDCARD in spec.environments and not names:
         names = [f"check-{secrets.token_hex(4)}"]
     for service in spec.services:
-        is_one = bool(service.workload.namespace or spec.namespace)
-        if is_one:
-            yield service, names[0]
+        fixed = service.workload.namespace or spec.namespace
+        if fixed:
+            yield Pair(service.name, names[0], f"{fixed}/{service.workload.name}")
         elif WILDCARD not in spec.environments or labels_of(environment):
-            yield from ((service, name) for name in names)
+            for name in names:
+                yield Pair(service.name, name, f"{name}/{service.workload.name}")
 
 
 def check_page(findings: Sequence[Finding], home: str) -> Page:
@@ -190,8 +219,3 @@ def _verdict(environment: RollbackEnvironment, now: datetime) -> tuple[bool, str
     if ready.status != "True":
         return False, f"{ready.reason}: {ready.message}{since}"
     return True, f"{ready.message}{since}"
-
-
-def _where(environment: RollbackEnvironment, service: ServiceMapping, name: str) -> str:
-    workload = service.workload
-    return f"{workload.namespace or environment.spec.namespace or name}/{workload.name}"

@@ -9,6 +9,7 @@ from incident_rollback.cli.check import (
     depth_of,
     judge_environment,
     judge_service,
+    namespaces_of,
     pairs_of,
 )
 from incident_rollback.cli.page import Grid
@@ -111,13 +112,33 @@ PAIRS = [
 
 @pytest.mark.parametrize(("spec", "names"), PAIRS)
 def test_each_workload_is_looked_at_once(spec: dict[str, Any], names: list[str]) -> None:
-    assert [name for _, name in pairs_of(an_environment(**spec))] == names
+    assert [pair.environment for pair in pairs_of(an_environment(**spec))] == names
 
 
 def test_a_star_with_a_namespace_is_asked_for_by_a_name_that_nobody_has() -> None:
     given = an_environment(environments=["*"], services=[an_entry(namespace="shop")])
-    ((_, name),) = pairs_of(given)
-    assert name.startswith("check-")
+    (pair,) = pairs_of(given)
+    assert pair.environment.startswith("check-")
+
+
+NAMESPACES = [
+    pytest.param({}, ["production"], id="the environment's name"),
+    pytest.param({"namespace": "shop"}, ["shop"], id="the one that is given"),
+    pytest.param({"environments": ["EU", "US"]}, ["eu", "us"], id="one for each name"),
+    pytest.param(
+        {"environments": ["EU", "US"], "namespace": "shop"}, ["shop"], id="one namespace once"
+    ),
+    pytest.param({"environments": ["*"]}, [], id="* leads anywhere"),
+    pytest.param({"environments": ["*"], "namespace": "shop"}, ["shop"], id="* with a namespace"),
+    pytest.param({"environments": ["*", "EU"]}, ["eu"], id="* beside a name"),
+]
+
+
+@pytest.mark.parametrize(("spec", "namespaces"), NAMESPACES)
+def test_where_labelled_services_are_looked_for(
+    spec: dict[str, Any], namespaces: list[str]
+) -> None:
+    assert [*namespaces_of(an_environment(**spec)).values()] == namespaces
 
 
 def rehearsal(phase: Phase, workload: Workload | None, **status: Any) -> Rehearsal:
@@ -152,8 +173,8 @@ def test_a_service_is_ready_if_its_rehearsal_works(
     seen: Rehearsal, is_ready: bool, depth: int, message: str
 ) -> None:
     environment = an_environment(services=[an_entry()])
-    ((service, name),) = pairs_of(environment)
-    found = judge_service(environment, service, name, seen)
+    (pair,) = pairs_of(environment)
+    found = judge_service(environment, pair, seen)
     assert (found.is_ready, found.revisions, found.message) == (is_ready, depth, message)
     assert (found.service, found.workload) == ("Checkout API", "production/checkout")
 
