@@ -13,7 +13,7 @@ export SERVICE ENVIRONMENT
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test unit e2e check fmt fmt-check lint yaml containerfile types layers \
-	crds fresh manifests image lock clean controlplane gitops
+	crds fresh scenarios manifests image lock clean controlplane gitops
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ fresh: $(STAMP) ## Check that crds/ is what the models say
 	for file in "$$made"/*; do \
 		diff -u "crds/$${file##*/}" "$$file" || { echo "crds/ is stale: make crds" >&2; exit 1; }; \
 	done && echo "crds/ is fresh"
+
+scenarios: $(STAMP) ## Write docs/scenarios.md from the tests
+	@$(BIN)/python -m tests.scenarios
 
 ## --- to install
 
