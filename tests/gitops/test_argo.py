@@ -79,6 +79,7 @@ def see_it_stays(stage: Stage, application: Application, image: str) -> None:
     assert len(stage.patches()) == 1
 
 
+@pytest.mark.scenario("P6")
 def test_refused_with_the_command_that_makes_the_next_one_go_through(
     open_stage: OpenStage, application: Application
 ) -> None:
@@ -102,6 +103,7 @@ def test_refused_with_the_command_that_makes_the_next_one_go_through(
     assert application.sync_state() == "OutOfSync"
 
 
+@pytest.mark.scenario("P6")
 def test_without_self_heal_it_goes_on_and_says_that_a_sync_brings_it_back(
     open_stage: OpenStage, application: Application
 ) -> None:
@@ -118,6 +120,7 @@ def test_without_self_heal_it_goes_on_and_says_that_a_sync_brings_it_back(
     assert application.sync_state() == "OutOfSync"
 
 
+@pytest.mark.scenario("V15")
 def test_told_to_proceed_it_patches_once_and_says_who_reverted_it(
     open_stage: OpenStage, application: Application
 ) -> None:

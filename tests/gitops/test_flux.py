@@ -57,6 +57,7 @@ def test_the_crds_are_of_the_api_that_is_pinned() -> None:
     assert f"{module}/api {version} " in pinned
 
 
+@pytest.mark.scenario("P6")
 def test_refused_with_the_command_that_makes_the_next_one_go_through(
     open_stage: OpenStage, source: Source
 ) -> None:
@@ -91,6 +92,7 @@ def test_refused_with_the_command_that_makes_the_next_one_go_through(
     )
 
 
+@pytest.mark.scenario("V15")
 def test_told_to_proceed_it_patches_once_and_says_who_reverted_it(
     open_stage: OpenStage, source: Source
 ) -> None:
@@ -108,6 +110,7 @@ def test_told_to_proceed_it_patches_once_and_says_who_reverted_it(
     assert len(stage.patches()) == 1
 
 
+@pytest.mark.scenario("V15")
 def test_no_longer_paused_it_is_reverted_and_the_hold_says_so(
     open_stage: OpenStage, source: Source
 ) -> None:

@@ -6,6 +6,7 @@ The API server writes a line when it has answered, so a line may be a moment lat
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,8 @@ from tests.sandbox.api import Api, path_to
 from tests.sandbox.waiting import PATIENCE_SECONDS, wait_for
 
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
+TAIL = 65_536
+"""So many bytes are looked through at a time for the end of a line."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class AuditRecord:
 
     @property
     def is_write(self) -> bool:
-        return self.verb in WRITES
+        """A dry run writes nothing."""
+        return self.verb in WRITES and not self.is_dry_run
 
     @property
     def is_success(self) -> bool:
@@ -67,8 +71,22 @@ class AuditLog:
     path: Path
 
     def mark(self) -> int:
-        """Return where the log ends now, to hand to `records` later."""
-        return self.path.stat().st_size if self.path.exists() else 0
+        """
+        Return where the log ends now, to hand to `records` later.
+
+        That is after its last whole line: another may be half-written.
+        """
+        if not self.path.exists():
+            return 0
+        with self.path.open("rb") as log:
+            end = log.seek(0, os.SEEK_END)
+            while end > 0:
+                begin = max(0, end - TAIL)
+                log.seek(begin)
+                if (newline := log.read(end - begin).rfind(b"\n")) >= 0:
+                    return begin + newline + 1
+                end = begin
+        return 0
 
     def records(self, since: int = 0) -> list[AuditRecord]:
         """Return every answered request after a mark, in the order of the answers."""

@@ -115,8 +115,12 @@ class ControlPlane:
 
     def _start_api_server(self) -> None:
         self._start("kube-apiserver", *self._api_server_flags())
-        wait_for(self.ca.exists, "the API server's certificate", seen=self._said("kube-apiserver"))
+        wait_for(self._has_ca, "the API server's certificate", seen=self._said("kube-apiserver"))
         self._wait_until_ready()
+
+    def _has_ca(self) -> bool:
+        """The file is there before all of it is written."""
+        return self.ca.exists() and "END CERTIFICATE" in self.ca.read_text(encoding="ascii")
 
     def stop_api_server(self) -> None:
         """Kill the API server alone, and return when its port is closed."""

@@ -380,7 +380,7 @@ class Story:
             found = self.sandbox.api.list(ENVIRONMENTS)
             return all(ready_of(one).get("status") == "True" for one in found)
 
-        wait_for(is_ready, "every RollbackEnvironment to be ready", timeout_seconds=30)
+        wait_for(is_ready, "every RollbackEnvironment to be ready")
 
     def _tell_answer(self, delivery: Delivery) -> None:
         expect(delivery.status is not None, f"the bridge did not answer: {delivery.error}")

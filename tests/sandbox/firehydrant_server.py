@@ -23,7 +23,7 @@ from tests.sandbox.firehydrant_limits import RateLimiter
 T = TypeVar("T")
 
 HOST: Final = "127.0.0.1"
-CONTROL_SECONDS: Final = 10.0
+CONTROL_SECONDS: Final = 60.0
 """How long a thread waits for the loop to start, stop, leave or return."""
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 LOOPBACK = "127.0.0.1"
 LOWEST = 15_000
 EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+RETURNED: set[int] = set()
+"""What was returned by `free_port` in this process."""
 
 
 def free_port() -> int:
@@ -15,12 +17,14 @@ def free_port() -> int:
 
     It lies below the ephemeral range.  Asking the kernel for port 0 instead would hand out a port
     that outgoing connections may take while our server is down; clients that retry against a
-    killed server have even been seen to connect to themselves that way.
+    killed server have even been seen to connect to themselves that way.  None is returned twice,
+    for whoever got it may not listen yet.
     """
     candidates = range(LOWEST, first_ephemeral_port())
     while candidates:
         port = random.choice(candidates)  # noqa: S311  Not a secret.
-        if is_free(port):
+        if port not in RETURNED and is_free(port):
+            RETURNED.add(port)
             return port
     return kernel_chosen_port()
 

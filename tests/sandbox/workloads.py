@@ -75,9 +75,13 @@ def is_complete(deployment: Json) -> bool:
     """Say whether all wanted pods run the current template and are available, and no other is."""
     status, wanted = deployment.get("status", {}), deployment["spec"]["replicas"]
     counts = ("updatedReplicas", "replicas", "availableReplicas")
-    return status.get("observedGeneration", -1) >= deployment["metadata"]["generation"] and all(
-        status.get(count, 0) == wanted for count in counts
-    )
+    return is_observed(deployment) and all(status.get(count, 0) == wanted for count in counts)
+
+
+def is_observed(deployment: Json) -> bool:
+    """Say whether Kubernetes has taken up the newest change: revision and counts are of it."""
+    observed: int = deployment.get("status", {}).get("observedGeneration", -1)
+    return bool(observed >= deployment["metadata"]["generation"])
 
 
 def images_of(deployment: Json) -> list[str]:
@@ -239,17 +243,28 @@ class Workloads:
         pods: int = 1,
         timeout_seconds: float = PATIENCE_SECONDS,
     ) -> list[Json]:
-        """Wait until at least so many containers wait with a reason; return all the pods."""
+        """
+        Wait until so many containers of the newest revision wait with a reason; return its pods.
+
+        What is left of earlier ones does not count, nor does a pod that is on its way out.
+        """
+
+        def newest() -> list[Json]:
+            deployment = self.deployment(namespace, name)
+            if not is_observed(deployment):
+                return []
+            found = self.pods(namespace, name, revision_of(deployment))
+            return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
         def hurting() -> list[Json]:
-            found = self.pods(namespace, name)
+            found = newest()
             return found if waiting_reasons(found).count(reason) >= pods else []
 
         return wait_for(
             hurting,
             f"{pods} containers of {namespace}/{name} to wait with {reason}",
             timeout_seconds=timeout_seconds,
-            seen=lambda: waiting_reasons(self.pods(namespace, name)),
+            seen=lambda: waiting_reasons(newest()),
         )
 
     def wait_revision(
