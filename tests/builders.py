@@ -242,7 +242,7 @@ def claimed(phase: Phase = Phase.ROLLING_BACK, **changes: Any) -> IncidentRollba
     return a_rollback(status=a_status(phase, **changes), version=2)
 
 
-def a_condition(kind: str, status: Literal["True", "False"], reason: str) -> Condition:
+def a_condition(kind: str, status: Literal["True", "False", "Unknown"], reason: str) -> Condition:
     return Condition(type=kind, status=status, reason=reason, last_transition_time=NOW)
 
 

@@ -253,13 +253,14 @@ STORED_DEFAULTS = [
             ".spec.suspend": False,
             ".spec.policy": RollbackEnvironment.model_validate(
                 {"metadata": {"name": "a"}, "spec": {"environments": ["a"]}}
-            ).spec.policy.model_dump(by_alias=True, mode="json"),
+            ).spec.policy.model_dump(by_alias=True, mode="json", exclude_none=True),
             ".spec.policy.approval": "NotRequired",
             ".spec.policy.maxAgeSeconds": 900,
             ".spec.policy.stableSeconds": 30,
             ".spec.policy.holdSeconds": 600,
             ".spec.policy.cooldownSeconds": 600,
             ".spec.policy.maxReleaseAgeSeconds": 604800,
+            ".spec.policy.maxRevisionsBack": 10,
             ".spec.policy.gitOps": "Refuse",
         },
         id="of an environment",
@@ -311,7 +312,13 @@ def test_columns_are_these_and_lead_somewhere(name: str, narrow: list[str]) -> N
 
 def test_rollbacks_are_found_by_these_fields() -> None:
     selectable = [field["jsonPath"] for field in VERSIONS[FILES[0]]["selectableFields"]]
-    assert selectable == [".status.phase", ".status.settled", ".spec.incident.id"]
+    assert selectable == [
+        ".status.phase",
+        ".status.settled",
+        ".spec.incident.id",
+        ".status.target.environment",
+        ".status.target.namespace",
+    ]
     scalars = {node_at(ROLLBACK, path)["type"] for path in selectable}
     assert scalars <= {"string", "boolean", "integer"}
 
@@ -357,7 +364,13 @@ def test_fullest_status_of_the_models_is_accepted() -> None:
         target=TargetStatus(namespace="shop", name="checkout", uid="1"),
         to=seen,
         candidates=(Candidate(revision=1, verdict="Chosen", why="ran a day"),) * MAX_CANDIDATES,
-        plan=PlanStatus(digest="sha256:0", changes=("image",) * 50),
+        plan=PlanStatus(
+            digest="sha256:0",
+            changes=("é" * 1000,) * 50,
+            not_rolled_back=("é" * 1000,) * 50,
+            deployed_at=noon,
+            written_by="é" * 1000,
+        ),
         claimed_at=noon,
         patched_at=noon,
         healthy_since=noon,

@@ -26,14 +26,21 @@ The map.  ● marks a pure module: no input or output, no clock, no environment,
     domain/template.py       ● when two pod templates are functionally equal
     domain/history.py        ● the order in which revisions were live; which were rolled back from
     domain/revision.py       ● choose_revision: where to go back to, and why not the others
-    domain/plan.py           ● what would change, in lines, and the digest that stands for it
+    domain/changes.py        ● the difference of two pod templates, in lines without secrets
+    domain/plan.py           ● what would change and what not, and the digest that stands for it
     domain/doubt.py          ● when a rollback is unlikely to help, and a person is asked first
     domain/aim.py            ● revision and plan together, and whether they may be carried out
     domain/observation.py    ● what a decision rests on; the trace of our own write
+    domain/surroundings.py   ● what stands around a workload: references, trials, Events, nodes
+    domain/references.py     ● the other objects that a pod template needs
+    domain/look.py           ● what a move rests on and was not looked at yet
     domain/moves.py          ● decisions as values: Wait, Refuse, Claim, Restore, Succeed, Fail, ...
     domain/preflight.py      ● the rules before the patch, one small function each
+    domain/caps.py           ● how many rollbacks at once and within an hour; whose turn it is
     domain/rollout.py        ● assess_rollout: how far a rollout has come
-    domain/diagnosis.py      ● why pods are not ready
+    domain/messages.py       ● what the cluster says, made safe to repeat
+    domain/cause.py          ● where trouble comes from: the template, or what stands around it
+    domain/diagnosis.py      ● why pods are not ready, in a sentence that can be pasted
     domain/verdict.py        ● the rules after the patch, and after the end
     domain/decision.py       ● decide: what to do next, and in which order the rules speak
     domain/phase.py          ● the table of legal moves between phases
@@ -72,6 +79,8 @@ The map.  ● marks a pure module: no input or output, no clock, no environment,
     clients/clock.py           the API server's time
     clients/store.py           our own resources behind ports.Store
     clients/cluster.py         the workloads' API behind ports.Cluster
+    clients/referents.py       what is behind a template's references: metadata, never content
+    clients/symptoms.py        what shows why pods are not well: Warning Events, and nodes
     clients/translate.py     ● API objects -> Workload; a wanted template -> JSON patch
     clients/firehydrant.py     the FireHydrant API behind ports.Timeline
 
@@ -95,7 +104,8 @@ Resource -> patch -> incident.  Every turn starts from what the cluster says now
 
 1. `controller/watch.py` -> `controller.py: Controller.hear` -> `runner.py: Runner.offer`
 2. `controller/reconcile.py: Reconciler.turn` -> `clients/cluster.py: read_workload`
-3. `domain/decision.py: decide` -> `revision.py: choose_revision` or `verdict.py: judge_rollout`
+3. `domain/decision.py: decide` -> `revision.py: choose_revision` or `verdict.py: judge_rollout`;
+   `look.py: what_to_look_at` -> `reconcile.py: Reconciler._look`, and once more
 4. `domain/record.py: record` -> `phase.py: advance`, `conditions.py: upsert`, `timeline.py: add`
 5. `clients/store.py: KubernetesStore.save`: one status write, with resourceVersion
 6. `clients/cluster.py: restore_template` -> `translate.py: template_patch`: one guarded patch

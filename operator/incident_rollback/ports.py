@@ -1,6 +1,6 @@
 """What we need from outside, as Protocols.  Errors are those of the error tree."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -8,6 +8,12 @@ from typing import Any, Literal, Protocol
 from incident_rollback.crd.v1alpha1 import IncidentRollback, RollbackEnvironment
 from incident_rollback.domain.incident import IncidentFacts
 from incident_rollback.domain.raw import Json
+from incident_rollback.domain.surroundings import (
+    Reference,
+    Referent,
+    Trial,
+    Warning,  # noqa: A004  # Kubernetes' own word
+)
 from incident_rollback.domain.workload import Workload, WorkloadRef
 
 
@@ -116,6 +122,30 @@ class Cluster(Protocol):
         RejectedError on a 422 with causes or an admission refusal (also a 403 by admission),
         ForbiddenError on a 403 by RBAC, UnavailableError when the outcome is unknown.
         """
+        ...
+
+    async def try_template(self, patch: TemplatePatch) -> Trial:
+        """
+        Ask the API server what it would say to a restore, and change nothing (`dryRun=All`).
+
+        Raises ForbiddenError on a 403 by RBAC.  No answer in time is the outcome Unknown.
+        """
+        ...
+
+    async def read_referents(
+        self, namespace: str, references: Collection[Reference]
+    ) -> Mapping[Reference, Referent]:
+        """Say of each reference what is behind it; nothing of their content is read.  No error."""
+        ...
+
+    async def read_warnings(
+        self, namespace: str, uids: Collection[str]
+    ) -> Mapping[str, Warning | None]:
+        """Return the latest Warning Event about each object; None: none that we see.  No error."""
+        ...
+
+    async def read_nodes(self, names: Collection[str]) -> Mapping[str, bool | None]:
+        """Say of each node whether it is ready; None: we may not look, or got no answer."""
         ...
 
     async def post_event(self, event: ClusterEvent) -> None:

@@ -1,6 +1,6 @@
 """One suite for ports.Cluster: against the fake, and against the real client over HTTP."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
@@ -13,7 +13,8 @@ from incident_rollback.clients.cluster import KubernetesCluster
 from incident_rollback.clients.connection import Connection
 from incident_rollback.clients.translate import marker_text, to_workload
 from incident_rollback.crd.v1alpha1 import FIELD_MANAGER, SERVICE_LABEL
-from incident_rollback.domain.raw import Json
+from incident_rollback.domain.raw import Json, child
+from incident_rollback.domain.surroundings import Reference, Trial
 from incident_rollback.domain.workload import WorkloadRef
 from incident_rollback.errors import (
     ForbiddenError,
@@ -25,7 +26,7 @@ from incident_rollback.errors import (
     UnavailableError,
 )
 from incident_rollback.ports import Cluster, ClusterEvent, TemplatePatch
-from tests.fakes.apiserver import BARE_422, FakeApiServer, Fault, status
+from tests.fakes.apiserver import BARE_422, FakeApiServer, Fault, Seen, status
 from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import FakeCluster
 from tests.unit.clients.raw_objects import UID, a_deployment, a_pod, a_replica_set, a_template
@@ -179,13 +180,17 @@ async def test_a_restore_writes_template_and_marker_and_says_when(world: World) 
     assert workload.wanted == 3
 
 
+WITHOUT_ANNOTATIONS = a_deployment()
+del WITHOUT_ANNOTATIONS["metadata"]["annotations"]
 GUARDS = [
-    pytest.param(a_deployment(metadata={"uid": "another"}), id="the uid is another"),
-    pytest.param(a_deployment(metadata={"generation": 5}), id="the generation has moved"),
+    pytest.param(a_deployment(metadata={"uid": "another"}), id="W4 the uid is another"),
+    pytest.param(a_deployment(metadata={"generation": 5}), id="W3 the generation has moved"),
     pytest.param(
         a_deployment(annotations={"deployment.kubernetes.io/revision": "3"}),
         id="the revision has moved",
     ),
+    pytest.param(WITHOUT_ANNOTATIONS, id="W10 there is no map of annotations"),
+    pytest.param(a_deployment(metadata={"annotations": {}}), id="W10 it is empty"),
 ]
 
 
@@ -212,10 +217,41 @@ async def test_a_second_restore_meets_its_own_guard(world: World) -> None:
         await world.cluster.restore_template(a_patch(world))
 
 
-async def test_status_churn_does_not_stand_in_the_way(world: World) -> None:
+async def test_a_trial_says_yes_and_changes_nothing(world: World) -> None:
     world.put(a_deployment())
-    world.put(a_deployment(status={"readyReplicas": 1}))
+    before = await world.cluster.read_workload(REF)
+    assert await world.cluster.try_template(a_patch(world)) == Trial("Accepted")
+    assert await world.cluster.read_workload(REF) == before
+
+
+NO_OBSTACLE = [
+    pytest.param(a_deployment(status={"readyReplicas": 1}), id="W5 only the status has changed"),
+    pytest.param(a_deployment(spec={"replicas": 9}), id="what moved no generation, neither"),
+]
+
+
+@pytest.mark.parametrize("deployment", NO_OBSTACLE)
+async def test_what_does_not_stand_in_the_way_of_a_restore(world: World, deployment: Json) -> None:
+    """Whatever the resourceVersion is by then: it is no guard."""
+    world.put(a_deployment())
+    world.put(deployment)
     await world.cluster.restore_template(a_patch(world))
+    workload = await world.cluster.read_workload(REF)
+    assert workload is not None
+    assert workload.template == a_template()
+
+
+async def test_each_reference_has_an_answer(world: World) -> None:
+    asked = {Reference("Secret", "keys"), Reference("PriorityClass", "high")}
+    assert (await world.cluster.read_referents("shop", asked)).keys() == asked
+    assert await world.cluster.read_referents("shop", ()) == {}
+
+
+async def test_each_symptom_has_an_answer(world: World) -> None:
+    assert await world.cluster.read_warnings("shop", {"p-1", "p-2"}) == {"p-1": None, "p-2": None}
+    assert await world.cluster.read_warnings("shop", ()) == {}
+    assert await world.cluster.read_nodes({"n-1"}) == {"n-1": None}
+    assert await world.cluster.read_nodes(()) == {}
 
 
 async def test_an_event_is_posted_once_for_its_key_and_object(world: World) -> None:
@@ -244,12 +280,12 @@ CAUSES = {
     "causes": [{"field": "spec.template.spec.containers[0].image", "message": "required"}],
 }
 REFUSALS = [
-    pytest.param(Fault(422, BARE_422), StaleReadError, id="a bare 422 is a failed guard"),
+    pytest.param(Fault(422, BARE_422), StaleReadError, id="W9 a bare 422 is a failed guard"),
     pytest.param(Fault(409, status(409, "modified")), StaleReadError, id="409 is a race"),
     pytest.param(Fault(422, status(422, "is invalid", reason="Invalid", details=CAUSES)),
-                 RejectedError, id="a 422 with causes is a refusal"),
+                 RejectedError, id="W9 a 422 with causes is a refusal"),
     pytest.param(Fault(422, status(422, 'admission webhook "p" denied the request: no')),
-                 RejectedError, id="a webhook's 422 has no details and is a refusal"),
+                 RejectedError, id="W9 a webhook's 422 has no details and is a refusal"),
     pytest.param(Fault(422, status(422, "forbidden", details={"kind": "deployments"})),
                  RejectedError, id="a policy's 422 names the object"),
     pytest.param(Fault(400, status(400, 'admission webhook "p" denied the request: no')),
@@ -257,11 +293,11 @@ REFUSALS = [
     pytest.param(Fault(406, status(406, 'admission webhook "p" denied the request: no')),
                  RejectedError, id="a webhook's very own code"),
     pytest.param(Fault(403, status(403, 'admission webhook "p" denied the request: no')),
-                 RejectedError, id="a webhook's 403"),
+                 RejectedError, id="W9 a webhook's 403"),
     pytest.param(Fault(403, status(403, "ValidatingAdmissionPolicy 'p' with binding 'b' denied "
                                         "request: no")),
                  RejectedError, id="a policy's 403"),
-    pytest.param(Fault(403, status(403, RBAC)), ForbiddenError, id="RBAC's 403"),
+    pytest.param(Fault(403, status(403, RBAC)), ForbiddenError, id="W9 RBAC's 403"),
     pytest.param(Fault(429, status(429, "slow down")), ThrottledError, id="429"),
     pytest.param(Fault(500, status(500, "failed calling webhook")), UnavailableError, id="500"),
     pytest.param(Fault(504, "<html>"), UnavailableError, id="504 of something in between"),
@@ -278,6 +314,76 @@ async def test_refusals_of_a_patch(
         await real.cluster.restore_template(a_patch(real))
     assert isinstance(raised.value, expected)
     assert len(real.server.seen) == 1
+
+
+OTHER_TEMPLATE = a_deployment(spec={"template": a_template("nginx:1.18.0@sha256:0f")})
+TRIALS = [
+    pytest.param(
+        Fault(403, status(403, 'admission webhook "p" denied the request: too old')),
+        Trial("Rejected", 'admission webhook "p" denied the request: too old'),
+        id="P10 a webhook's refusal is the reason",
+    ),
+    pytest.param(
+        Fault(422, status(422, "is invalid", reason="Invalid", details=CAUSES)),
+        Trial("Rejected", "spec.template.spec.containers[0].image: required"),
+        id="P10 what validation refuses is the reason",
+    ),
+    pytest.param(
+        Fault(400, status(400, 'admission webhook "p" denied the request: no')),
+        Trial("Rejected", 'admission webhook "p" denied the request: no'),
+        id="P10 a webhook may refuse with 400",
+    ),
+    pytest.param(
+        Fault(400, status(400, 'admission webhook "p" does not support dry run')),
+        Trial("Unknown", 'admission webhook "p" does not support dry run'),
+        id="P11 what does not support a dry run refuses nothing",
+    ),
+    pytest.param(
+        Fault(500, status(500, "failed calling webhook")),
+        Trial("Unknown", "failed calling webhook"),
+        id="P11 no answer refuses nothing",
+    ),
+    pytest.param(
+        Fault(422, BARE_422),
+        Trial("Unknown", "deployment shop/frontend was changed meanwhile"),
+        id="P11 a workload that moved is for the patch itself to tell",
+    ),
+    pytest.param(
+        Fault(200, a_deployment()),
+        Trial("Rejected", "admission would make another template of it"),
+        id="P12 a patch that changes nothing is no rollback",
+    ),
+    pytest.param(
+        Fault(200, OTHER_TEMPLATE),
+        Trial("Rejected", "admission would make another template of it"),
+        id="P12 a template that is mutated on its way is another one",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fault", "trial"), TRIALS)
+async def test_what_comes_of_a_trial(real: OverHttp, fault: Fault, trial: Trial) -> None:
+    real.put(a_deployment())
+    real.server.faults = [fault]
+    found = await real.cluster.try_template(a_patch(real))
+    assert found.outcome == trial.outcome
+    assert trial.message in found.message
+    assert len(real.server.seen) == 1
+
+
+async def test_a_trial_that_rbac_forbids_is_no_outcome(real: OverHttp) -> None:
+    real.server.faults = [Fault(403, status(403, RBAC))]
+    with pytest.raises(ForbiddenError, match="may not patch deployments"):
+        await real.cluster.try_template(a_patch(real))
+
+
+async def test_a_trial_is_the_very_patch(real: OverHttp) -> None:
+    real.put(a_deployment())
+    await real.cluster.try_template(a_patch(real))
+    await real.cluster.restore_template(a_patch(real))
+    tried, sent = real.server.seen
+    assert tried.query == {**sent.query, "dryRun": "All"}
+    assert (tried.method, tried.path, tried.body) == (sent.method, sent.path, sent.body)
 
 
 CAUSES_WITH_VALUES = [
@@ -327,25 +433,61 @@ async def test_a_patch_that_is_cut_off_is_not_sent_again(real: OverHttp, happens
     assert (real.server.objects[FRONTEND]["metadata"]["generation"] == 5) is happens
 
 
-async def test_the_patch_on_the_wire(real: OverHttp) -> None:
+def parts_of(seen: Seen) -> dict[str, object]:
+    return {
+        "object": (seen.method, seen.path),
+        "query": seen.query,
+        "type": seen.headers["content-type"],
+        "operations": [op["op"] for op in seen.body],
+    }
+
+
+ON_THE_WIRE = [
+    pytest.param("object", ("PATCH", FRONTEND), id="one object"),
+    pytest.param(
+        "query",
+        {"fieldManager": "incident-rollback"},
+        id="W12 our field manager, whatever the account or the User-Agent is",
+    ),
+    pytest.param(
+        "type",
+        "application/json-patch+json",
+        id="W11 no strategic merge, which would act on a $patch",
+    ),
+    pytest.param(
+        "operations",
+        ["test", "test", "test", "replace", "add"],
+        id="W1 three guards, the template, our annotation",
+    ),
+]
+
+
+@pytest.mark.parametrize(("part", "expected"), ON_THE_WIRE)
+async def test_the_patch_on_the_wire(real: OverHttp, part: str, expected: object) -> None:
     real.put(a_deployment())
     await real.cluster.restore_template(a_patch(real))
     (seen,) = real.server.seen
-    assert (seen.method, seen.path) == ("PATCH", FRONTEND)
-    assert seen.query == {"fieldManager": "incident-rollback"}
-    assert seen.headers["content-type"] == "application/json-patch+json"
-    assert [op["op"] for op in seen.body] == ["test", "test", "test", "replace", "add"]
+    assert parts_of(seen)[part] == expected
 
 
-async def test_a_patch_leaves_everything_else_alone(real: OverHttp) -> None:
-    real.put(a_deployment(annotations={"kubernetes.io/change-cause": "deploy"}))
-    before = real.server.objects[FRONTEND]
+OURS = {"template", "incidentrollback.dev/request"}
+LEFT_ALONE = [
+    pytest.param(("metadata", "annotations"), id="W2 all other annotations, change-cause too"),
+    pytest.param(("metadata", "labels"), id="labels"),
+    pytest.param(("spec",), id="W13 replicas, and all else of the spec"),
+]
+
+
+@pytest.mark.parametrize("path", LEFT_ALONE)
+async def test_a_patch_leaves_everything_else_alone(real: OverHttp, path: Sequence[str]) -> None:
+    real.put(a_deployment(annotations={"kubernetes.io/change-cause": "deploy"}), service="web")
+    before = child(real.server.objects[FRONTEND], *path)
     await real.cluster.restore_template(a_patch(real))
-    after = real.server.objects[FRONTEND]
-    annotations = after["metadata"]["annotations"]
-    assert annotations.pop("incidentrollback.dev/request").startswith("0f0f ")
-    assert annotations == before["metadata"]["annotations"]
-    assert {**after["spec"], "template": 0} == {**before["spec"], "template": 0}
+    after = child(real.server.objects[FRONTEND], *path)
+    assert {key: after[key] for key in after if key not in OURS} == {
+        key: before[key] for key in before if key not in OURS
+    }
+    assert before
 
 
 async def test_the_time_of_our_entry_comes_before_the_answer_s_date(real: OverHttp) -> None:
@@ -373,6 +515,13 @@ async def test_a_snapshot_takes_three_requests_and_the_whole_selector(real: Over
     assert first.path == FRONTEND
     assert {seen.path.rpartition("/")[2] for seen in lists} == {"replicasets", "pods"}
     assert {seen.query["labelSelector"] for seen in lists} == {"app=frontend,app"}
+
+
+async def test_which_services_have_a_label(real: OverHttp) -> None:
+    for name, service in (("b", "web"), ("a", "pay"), ("c", "")):
+        real.put(a_deployment(metadata={"name": name}), service=service)
+    assert await real.cluster.labelled_services("shop") == {"pay": "a", "web": "b"}
+    assert real.server.seen[-1].query["labelSelector"] == SERVICE_LABEL
 
 
 async def test_a_snapshot_of_many_pods_comes_in_pages(real: OverHttp) -> None:

@@ -133,7 +133,7 @@ class FakeApiServer:
             return 201, self._review(seen.body)
         match seen.method:
             case "GET" if seen.path in self.objects:
-                return 200, self.objects[seen.path]
+                return 200, _as_asked_for(self.objects[seen.path], seen.headers["accept"])
             case "GET" if seen.path.endswith("s") and self._is_collection(seen.path):
                 return 200, self._list(seen)
             case "POST":
@@ -143,7 +143,11 @@ class FakeApiServer:
             case "PUT" if (path := seen.path.removesuffix("/status")) in self.objects:
                 return self._put_status(path, seen.body)
             case _:
-                return 404, status(404, f"{seen.path} not found", reason="NotFound")
+                *_, plural, name = seen.path.split("/")
+                details = {"name": name, "kind": plural}
+                return 404, status(
+                    404, f"{seen.path} not found", reason="NotFound", details=details
+                )
 
     def _is_collection(self, path: str) -> bool:
         parts = path.strip("/").split("/")
@@ -198,6 +202,8 @@ class FakeApiServer:
         ]
         patched["metadata"]["managedFields"] = [*others, entry]
         patched["metadata"]["generation"] += 1
+        if seen.query.get("dryRun") == "All":
+            return 200, patched
         self.put(seen.path, patched)
         return 200, self.objects[seen.path]
 
@@ -205,6 +211,14 @@ class FakeApiServer:
         asked = child(body, "spec", "resourceAttributes")
         key = (text(asked, "namespace"), text(asked, "verb"), text(asked, "resource"))
         return {**body, "status": {"allowed": key not in self.denied}}
+
+
+def _as_asked_for(raw: Json, accept: str) -> Json:
+    """Return an object, or nothing but its metadata where that alone is accepted."""
+    if "as=PartialObjectMetadata" not in accept:
+        return raw
+    named = {"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata"}
+    return {**named, "metadata": child(raw, "metadata")}
 
 
 def _instant(at: datetime) -> str:
@@ -221,12 +235,19 @@ def _is_in(path: str, collection: str) -> bool:
 
 def _is_selected(raw: Json, query: Mapping[str, str]) -> bool:
     labels = child(raw, "metadata", "labels")
-    wanted = [term.split("=") for term in query.get("labelSelector", "").split(",") if term]
+    terms = [term for term in query.get("labelSelector", "").split(",") if term]
+    wanted = [term.split("=") for term in terms if "=" in term]
+    present = [term for term in terms if "=" not in term]
     fields = [term.split("=") for term in query.get("fieldSelector", "").split(",") if term]
-    return all(labels.get(key) == value for key, value in wanted) and all(
-        str(child(raw, *path.strip(".").split(".")[:-1]).get(path.split(".")[-1], "")).lower()
-        == value.lower()
-        for path, value in fields
+    has_labels = all(labels.get(key) == value for key, value in wanted)
+    return (
+        has_labels
+        and all(key in labels for key in present)
+        and all(
+            str(child(raw, *path.strip(".").split(".")[:-1]).get(path.split(".")[-1], "")).lower()
+            == value.lower()
+            for path, value in fields
+        )
     )
 
 

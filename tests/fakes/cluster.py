@@ -1,13 +1,19 @@
 """The workloads of a cluster in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from incident_rollback.clients.translate import read_marker
 from incident_rollback.crd.v1alpha1 import FIELD_MANAGER
 from incident_rollback.domain.raw import Json
-from incident_rollback.domain.template import without_hash_label
+from incident_rollback.domain.surroundings import (
+    Reference,
+    Referent,
+    Trial,
+    Warning,  # noqa: A004  # Kubernetes' own word
+)
+from incident_rollback.domain.template import images_of, without_hash_label
 from incident_rollback.domain.workload import Pod, Progress, Revision, Workload, WorkloadRef
 from incident_rollback.errors import StaleReadError
 from incident_rollback.ports import Clock, ClusterEvent, TemplatePatch
@@ -39,6 +45,16 @@ class FakeCluster:
     """What `may` says no to: namespace, verb, resource."""
     applications: dict[tuple[str, str], Json] = field(default_factory=dict[tuple[str, str], Json])
     """Argo CD Applications, by namespace and name."""
+    trials: dict[tuple[str, ...], Trial | Exception] = field(
+        default_factory=dict[tuple[str, ...], "Trial | Exception"]
+    )
+    """What comes of trying a template, by its images; Accepted when none is given."""
+    referents: dict[Reference, Referent] = field(default_factory=dict[Reference, Referent])
+    """What is behind a reference; there and never changed when none is given."""
+    warnings: dict[str, Warning] = field(default_factory=dict[str, Warning])
+    """The latest Warning Events, by the uid of the object."""
+    nodes: dict[str, bool] = field(default_factory=dict[str, bool])
+    """Whether nodes are ready, by name; unknown when none is given."""
     rolls_out: bool = True
     restored: list[TemplatePatch] = field(default_factory=list[TemplatePatch])
     """Every patch that happened."""
@@ -89,6 +105,34 @@ class FakeCluster:
         if self.lost:
             raise self.lost.pop(0)
         return at
+
+    async def try_template(self, patch: TemplatePatch) -> Trial:
+        self._called("try")
+        trial = self.trials.get(images_of(patch.template), Trial("Accepted"))
+        if isinstance(trial, Exception):
+            raise trial
+        return trial
+
+    async def read_referents(
+        self, namespace: str, references: Collection[Reference]
+    ) -> Mapping[Reference, Referent]:
+        del namespace
+        if references:
+            self._called("referents")
+        return {r: self.referents.get(r, Referent()) for r in references}
+
+    async def read_warnings(
+        self, namespace: str, uids: Collection[str]
+    ) -> Mapping[str, Warning | None]:
+        del namespace
+        if uids:
+            self._called("warnings")
+        return {uid: self.warnings.get(uid) for uid in uids}
+
+    async def read_nodes(self, names: Collection[str]) -> Mapping[str, bool | None]:
+        if names:
+            self._called("nodes")
+        return {name: self.nodes.get(name) for name in names}
 
     async def post_event(self, event: ClusterEvent) -> None:
         self._called("event")

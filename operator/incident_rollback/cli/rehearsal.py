@@ -6,7 +6,7 @@ What it reads is real; what it would write stays here.  So a preview and a dry r
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NoReturn, TypeAlias
@@ -24,6 +24,12 @@ from incident_rollback.domain.environment import Place
 from incident_rollback.domain.moves import Refuse
 from incident_rollback.domain.raw import Json
 from incident_rollback.domain.revision import choose_revision
+from incident_rollback.domain.surroundings import (
+    Reference,
+    Referent,
+    Trial,
+    Warning,  # noqa: A004  # Kubernetes' own word
+)
 from incident_rollback.domain.workload import Workload, WorkloadRef
 from incident_rollback.errors import ForbiddenError, IllegalTransitionError
 from incident_rollback.ports import Clock, Cluster, ClusterEvent, Store, TemplatePatch
@@ -202,6 +208,22 @@ class _ReadOnlyCluster:
 
     async def read_application(self, namespace: str, name: str) -> Json | None:
         return await self.cluster.read_application(namespace, name)
+
+    async def try_template(self, patch: TemplatePatch) -> Trial:
+        return await self.cluster.try_template(patch)
+
+    async def read_referents(
+        self, namespace: str, references: Collection[Reference]
+    ) -> Mapping[Reference, Referent]:
+        return await self.cluster.read_referents(namespace, references)
+
+    async def read_warnings(
+        self, namespace: str, uids: Collection[str]
+    ) -> Mapping[str, Warning | None]:
+        return await self.cluster.read_warnings(namespace, uids)
+
+    async def read_nodes(self, names: Collection[str]) -> Mapping[str, bool | None]:
+        return await self.cluster.read_nodes(names)
 
     async def restore_template(self, patch: TemplatePatch) -> datetime:
         _never(f"patch {patch.ref}")

@@ -2,16 +2,19 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
 from incident_rollback.clients.connection import (
+    CALL_SECONDS,
     MAX_MESSAGE,
     Answer,
     Connection,
     resource_path,
 )
+from incident_rollback.clients.referents import read_referents
+from incident_rollback.clients.symptoms import read_nodes, read_warnings
 from incident_rollback.clients.translate import (
     our_write_at,
     selector_of,
@@ -20,6 +23,13 @@ from incident_rollback.clients.translate import (
 )
 from incident_rollback.crd.v1alpha1 import FIELD_MANAGER, SERVICE_LABEL
 from incident_rollback.domain.raw import Json, child, children, text
+from incident_rollback.domain.surroundings import (
+    Reference,
+    Referent,
+    Trial,
+    Warning,  # noqa: A004  # Kubernetes' own word
+)
+from incident_rollback.domain.template import template_key
 from incident_rollback.domain.workload import Workload, WorkloadRef
 from incident_rollback.errors import (
     ConflictError,
@@ -27,6 +37,7 @@ from incident_rollback.errors import (
     InvalidRequestError,
     RejectedError,
     StaleReadError,
+    TransientError,
     UnavailableError,
 )
 from incident_rollback.ports import ClusterEvent, TemplatePatch
@@ -40,11 +51,15 @@ VALUE: Final = re.compile(
     re.DOTALL,
 )
 """A cause as field errors print it: what is wrong, the value, and often a detail."""
+DENIED: Final = re.compile(r"denied (the )?request")
+"""What webhooks and policies say, with whatever code."""
 IN_APPS: Final = frozenset({"deployments", "replicasets"})
 
 
 APPLICATION_SECONDS: Final = 1.0
 """An Argo CD Application is a help, and stands in nobody's way for long."""
+TRIAL_SECONDS: Final = 2.0
+"""A slow webhook delays the patch itself; a trial must not double that."""
 
 
 class KubernetesCluster:
@@ -60,6 +75,14 @@ class KubernetesCluster:
         )
         names = sorted(text(child(deployment, "metadata"), "name") for deployment in found)
         return [WorkloadRef(namespace, name) for name in names]
+
+    async def labelled_services(self, namespace: str) -> Mapping[str, str]:
+        """Return the services that Deployments are labelled with, each with one of their names."""
+        found = await self._connection.items(
+            _apps(namespace, "deployments"), {"labelSelector": SERVICE_LABEL}
+        )
+        metadata = [child(deployment, "metadata") for deployment in found]
+        return {text(child(m, "labels"), SERVICE_LABEL): text(m, "name") for m in metadata}
 
     async def read_workload(self, ref: WorkloadRef) -> Workload | None:
         """
@@ -93,13 +116,46 @@ class KubernetesCluster:
 
     async def restore_template(self, patch: TemplatePatch) -> datetime:
         """Patch the template and our marker, if the workload is still the one judged."""
+        answer = await self._patch(patch)
+        if answer.status in {400, 422}:
+            raise RejectedError(_reasons(answer))
+        return our_write_at(answer.json) or answer.date or self._connection.clock.now()
+
+    async def try_template(self, patch: TemplatePatch) -> Trial:
+        """
+        Let the API server play the patch through, admission included, and store nothing.
+
+        A webhook that does not support a dry run answers 400: that is no refusal.
+        """
+        try:
+            answer = await self._patch(patch, {"dryRun": "All"}, TRIAL_SECONDS)
+        except RejectedError as error:
+            return Trial("Rejected", str(error))
+        except TransientError as error:
+            return Trial("Unknown", str(error))
+        if answer.status == 400 and not DENIED.search(answer.message):
+            return Trial("Unknown", answer.message)
+        if answer.status in {400, 422}:
+            return Trial("Rejected", _reasons(answer))
+        if template_key(child(answer.json, "spec", "template")) != template_key(patch.template):
+            return Trial("Rejected", "admission would make another template of it")
+        return Trial("Accepted")
+
+    async def _patch(
+        self,
+        patch: TemplatePatch,
+        how: Mapping[str, str] | None = None,
+        timeout: float = CALL_SECONDS,  # noqa: ASYNC109  # it becomes the call's own
+    ) -> Answer:
+        """Send a guarded patch; raise StaleReadError when the guard failed."""
         try:
             answer = await self._connection.call(
                 "PATCH",
                 _path(patch.ref),
-                query={"fieldManager": FIELD_MANAGER},
+                query={"fieldManager": FIELD_MANAGER, **(how or {})},
                 body=template_patch(patch),
                 content_type=JSON_PATCH,
+                timeout=timeout,
             )
         except ConflictError as error:
             raise StaleReadError(str(error)) from error
@@ -109,9 +165,23 @@ class KubernetesCluster:
             raise StaleReadError(f"{patch.ref} is gone")
         if answer.status == 422 and _is_bare(answer):
             raise StaleReadError(f"{patch.ref} was changed meanwhile")
-        if answer.status in {400, 422}:
-            raise RejectedError(_reasons(answer))
-        return our_write_at(answer.json) or answer.date or self._connection.clock.now()
+        return answer
+
+    async def read_referents(
+        self, namespace: str, references: Collection[Reference]
+    ) -> Mapping[Reference, Referent]:
+        """Look behind each reference; what cannot be looked at is unknown."""
+        return await read_referents(self._connection, namespace, references)
+
+    async def read_warnings(
+        self, namespace: str, uids: Collection[str]
+    ) -> Mapping[str, Warning | None]:
+        """Return the latest Warning Event about each object, as far as we see any."""
+        return await read_warnings(self._connection, namespace, uids)
+
+    async def read_nodes(self, names: Collection[str]) -> Mapping[str, bool | None]:
+        """Say of each node whether it is ready, as far as we may look."""
+        return await read_nodes(self._connection, names)
 
     async def post_event(self, event: ClusterEvent) -> None:
         """Post an Event under a name of its own; one that is there already is success."""
@@ -168,7 +238,7 @@ def _is_bare(answer: Answer) -> bool:
     """
     details = child(answer.json, "details")
     says_why = any(details.get(key) for key in ("name", "kind", "causes"))
-    return not says_why and not re.search(r"denied (the )?request", answer.message)
+    return not says_why and not DENIED.search(answer.message)
 
 
 def _reasons(answer: Answer) -> str:

@@ -172,6 +172,7 @@ class Connection:
         query: Mapping[str, str] | None = None,
         body: object = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
         timeout: float = CALL_SECONDS,  # noqa: ASYNC109  # it becomes aiohttp's own
     ) -> Answer:
         """
@@ -183,7 +184,7 @@ class Connection:
         when admission refused a write; InvalidRequestError on any other 4xx.
         """
         url = f"{self._host}{path}?{urlencode(query)}" if query else f"{self._host}{path}"
-        request = _Request(method, url, body, content_type, timeout)
+        request = _Request(method, url, body, content_type, accept, timeout)
         token = await self._token()
         answer = await self._ask(request, token)
         if answer.status == 401:
@@ -309,11 +310,12 @@ class _Request:
     url: str
     body: object
     content_type: str
+    accept: str
     timeout: float
 
     def headers(self, token: str) -> dict[str, str]:
         """Return the headers; the name in User-Agent is also the default field manager."""
-        headers = {"Accept": "application/json", "User-Agent": FIELD_MANAGER}
+        headers = {"Accept": self.accept, "User-Agent": FIELD_MANAGER}
         if self.body is not None:
             headers["Content-Type"] = self.content_type
         return {**headers, "Authorization": token} if token else headers

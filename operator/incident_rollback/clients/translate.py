@@ -14,10 +14,13 @@ from incident_rollback.crd.v1alpha1 import (
     OPT_OUT_ANNOTATION,
     OPT_OUT_REASON_ANNOTATION,
 )
+from incident_rollback.domain.messages import own_words, safe
 from incident_rollback.domain.ownership import find_owners
 from incident_rollback.domain.raw import Json, child, children, number, text
+from incident_rollback.domain.surroundings import Warning  # noqa: A004  # Kubernetes' own word
 from incident_rollback.domain.template import HASH_LABEL, without_hash_label
 from incident_rollback.domain.workload import (
+    Logs,
     Marker,
     Pod,
     Progress,
@@ -32,7 +35,8 @@ HISTORY_ANNOTATION: Final = "deployment.kubernetes.io/revision-history"
 LEGACY_ROLLBACK_ANNOTATION: Final = "deprecated.deployment.rollback.to"
 NO_DEADLINE: Final = 2**31 - 1
 """progressDeadlineSeconds that Kubernetes takes for "none"."""
-MAX_MESSAGE: Final = 300
+MAX_REASON: Final = 128
+"""Of an Event; the API server takes no more."""
 MAX_HISTORY: Final = 2000
 """Kubernetes keeps no more of revision-history, in characters; the newest numbers are last."""
 MAX_DIGITS: Final = 15
@@ -44,8 +48,10 @@ STARTING: Final = frozenset({"ContainerCreating", "PodInitializing"})
 """Waiting reasons of a container that nothing is known to be wrong with."""
 UNTOLD_ENDS: Final = frozenset({"", "Error", "Completed"})
 """Reasons of an end that say less than CrashLoopBackOff."""
-RUNTIME_ENDS: Final = frozenset({"ContainerCannotRun", "StartError"})
-"""Ends whose message is the container runtime's; others may hold lines of the log."""
+FINAL_PHASES: Final = frozenset({"Failed", "Succeeded"})
+"""Of pods: a ReplicaSet counts such a pod no more, and makes another one."""
+ECHOES: Final = frozenset({"Error: ErrImagePull", "Error: ImagePullBackOff"})
+"""Messages of Events that only repeat what the pod says already."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -138,6 +144,22 @@ def our_write_at(deployment: Mapping[str, Any]) -> datetime | None:
     return max(filter(None, times), default=None)
 
 
+def changed_at(metadata: Mapping[str, Any]) -> datetime | None:
+    """
+    Return when what an object holds was last written, as far as its metadata tell; None: unknown.
+
+    The newest managedFields time, else its creation.  Writes of the status do not count, nor
+    do those of a manager that owns nothing but metadata; one that owns more and writes an
+    annotation counts.  What was only taken away leaves no trace.
+    """
+    times = (
+        _instant(entry, "time")
+        for entry in _entries(dict(metadata))
+        if child(entry, "fieldsV1").keys() != {"f:metadata"}
+    )
+    return max(filter(None, times), default=None) or _instant(metadata, "creationTimestamp")
+
+
 def template_patch(patch: TemplatePatch) -> list[Json]:
     """
     Return the JSON patch of a guarded restore: the template and our marker, nothing else.
@@ -188,27 +210,66 @@ def _sorted_revisions(revisions: Iterable[Revision]) -> tuple[Revision, ...]:
     return tuple(sorted(revisions, key=lambda r: (-r.number, r.created_at, r.replica_set)))
 
 
+def latest_warning(events: Iterable[Mapping[str, Any]]) -> Warning | None:
+    """
+    Return the newest of the Warning Events about one object; None: there is none.
+
+    One that only repeats that an image was not pulled gives way to one that says why.
+    Source for the instants: each writer of Events fills in others of them.
+    """
+    warnings = [event for event in events if text(event, "type") == "Warning"]
+    if not warnings:
+        return None
+    newest = max(
+        warnings,
+        key=lambda e: (text(e, "message") not in ECHOES, _happened_at(e) or _EPOCH),
+    )
+    reason = text(newest, "reason")[:MAX_REASON]
+    return Warning(reason, own_words(reason, text(newest, "message")), _happened_at(newest))
+
+
+def is_node_ready(node: Mapping[str, Any]) -> bool | None:
+    """Say whether a node is ready; None: nobody knows yet.  Unknown is a kubelet that is silent."""
+    ready = _condition(child(node, "status"), "Ready")
+    return ready.get("status") == "True" if ready else None
+
+
+def _happened_at(event: Mapping[str, Any]) -> datetime | None:
+    times = (
+        _instant(child(event, "series"), "lastObservedTime"),
+        _instant(event, "lastTimestamp"),
+        _instant(event, "eventTime"),
+        _instant(child(event, "metadata"), "creationTimestamp"),
+    )
+    return next(filter(None, times), None)
+
+
 def _to_pod(pod: Mapping[str, Any]) -> Pod:
-    metadata, status = child(pod, "metadata"), child(pod, "status")
+    metadata, spec, status = child(pod, "metadata"), child(pod, "spec"), child(pod, "status")
     ready = _condition(status, "Ready")
     is_ready = ready.get("status") == "True"
     init, main = children(status, "initContainerStatuses"), children(status, "containerStatuses")
     starts = (_instant(child(c, "state", "running"), "startedAt") for c in main)
+    is_finished = text(status, "phase") in FINAL_PHASES
     return Pod(
         name=text(metadata, "name"),
         pod_template_hash=text(child(metadata, "labels"), HASH_LABEL),
         is_ready=is_ready,
         is_deleting=bool(metadata.get("deletionTimestamp")),
+        uid=text(metadata, "uid"),
+        node=text(spec, "nodeName"),
         created_at=_instant(metadata, "creationTimestamp"),
         ready_since=_instant(ready, "lastTransitionTime") if is_ready else None,
         started_at=max(filter(None, starts), default=None),
         restarts=sum(number(container, "restartCount") for container in init + main),
+        not_ready="" if is_ready else text(ready, "reason")[:MAX_REASON],
         crashed_at=max(filter(None, map(_crashed_at, init + main)), default=None),
-        **_trouble(status, init, main),
+        finished_at=_finished_at(metadata, status, init + main) if is_finished else None,
+        **_trouble(spec, status, init, main),
     )
 
 
-def _trouble(status: Json, init: Sequence[Json], main: Sequence[Json]) -> Json:
+def _trouble(spec: Json, status: Json, init: Sequence[Json], main: Sequence[Json]) -> Json:
     """
     Return what is wrong with a pod: the pod itself, its place, then its worst container.
 
@@ -218,36 +279,69 @@ def _trouble(status: Json, init: Sequence[Json], main: Sequence[Json]) -> Json:
     scheduled = _condition(status, "PodScheduled")
     if text(status, "reason"):
         return _told(text(status, "reason"), message=text(status, "message"))
+    disrupted = _condition(status, "DisruptionTarget")
+    if disrupted.get("status") == "True":
+        return _told(text(disrupted, "reason"), message=text(disrupted, "message"))
     if scheduled.get("status") == "False" and scheduled.get("reason") != "SchedulingGated":
         return _told(text(scheduled, "reason"), message=text(scheduled, "message"))
+    running_on = _running_on(spec)
     for look in (_waiting, _ended, _restarted):
         for container in [*init, *main]:
-            if trouble := look(container, is_init=container in init):
-                return {**trouble, "container": text(container, "name")}
-    return {}
+            ends_well = container in init and text(container, "name") not in running_on
+            if trouble := look(container, ends_well=ends_well):
+                return {**trouble, **_named(container)}
+    return _named(next(filter(_is_unready, [*init, *main]), Json()))
 
 
-def _waiting(container: Json, *, is_init: bool) -> Json:
-    del is_init
+def _running_on(spec: Json) -> frozenset[str]:
+    """Return the init containers that are to run as long as the pod does: sidecars."""
+    return frozenset(
+        text(container, "name")
+        for container in children(spec, "initContainers")
+        if container.get("restartPolicy") == "Always"
+    )
+
+
+def _named(container: Json) -> Json:
+    return {"container": text(container, "name"), "logs": _logs(container)}
+
+
+def _logs(container: Json) -> Logs:
+    """Whoever waits or runs again has left the logs that say why; whoever never ran has none."""
+    if child(container, "state", "terminated"):
+        return "Current"
+    if child(container, "lastState", "terminated"):
+        return "Previous"
+    return "Current" if child(container, "state", "running") else "None"
+
+
+def _is_unready(container: Json) -> bool:
+    return not container.get("ready") and bool(child(container, "state", "running"))
+
+
+def _waiting(container: Json, *, ends_well: bool) -> Json:
+    del ends_well
     waiting = child(container, "state", "waiting")
     reason = text(waiting, "reason")
     if not reason or reason in STARTING:
         return {}
     last = child(container, "lastState", "terminated")
+    told = _told(reason, message=text(waiting, "message"), exit_code=last.get("exitCode"))
     if reason == "CrashLoopBackOff" and text(last, "reason") not in UNTOLD_ENDS:
-        reason = text(last, "reason")  # OOMKilled says why; that it loops, the message says.
-    return _told(reason, message=text(waiting, "message"), exit_code=last.get("exitCode"))
+        # OOMKilled says why; that it loops, the message says.
+        return {**told, "reason": text(last, "reason")}
+    return told
 
 
-def _ended(container: Json, *, is_init: bool) -> Json:
+def _ended(container: Json, *, ends_well: bool) -> Json:
     end = child(container, "state", "terminated")
-    if not end or (is_init and number(end, "exitCode") == 0):
+    if not end or (ends_well and number(end, "exitCode") == 0):
         return {}
     return _end(end)
 
 
-def _restarted(container: Json, *, is_init: bool) -> Json:
-    del is_init
+def _restarted(container: Json, *, ends_well: bool) -> Json:
+    del ends_well
     end = child(container, "lastState", "terminated")
     if container.get("ready") or number(end, "exitCode") == 0:
         return {}
@@ -255,13 +349,23 @@ def _restarted(container: Json, *, is_init: bool) -> Json:
 
 
 def _end(end: Json) -> Json:
-    reason = text(end, "reason") or "Error"
-    message = text(end, "message") if reason in RUNTIME_ENDS else ""
-    return _told(reason, message=message, exit_code=end.get("exitCode"))
+    return _told(
+        text(end, "reason") or "Error", message=text(end, "message"), exit_code=end.get("exitCode")
+    )
 
 
 def _told(reason: str, *, message: str, exit_code: int | None = None) -> Json:
-    return {"reason": reason, "message": message[:MAX_MESSAGE], "exit_code": exit_code}
+    return {"reason": reason, "message": own_words(reason, message), "exit_code": exit_code}
+
+
+def _finished_at(metadata: Json, status: Json, containers: Sequence[Json]) -> datetime:
+    """Say when a pod ended as a whole; one that was never started, when it was made."""
+    ends = [
+        _instant(child(container, "state", "terminated"), "finishedAt") for container in containers
+    ]
+    known = [*ends, _instant(_condition(status, "Ready"), "lastTransitionTime")]
+    known.append(_instant(metadata, "creationTimestamp"))
+    return max(filter(None, known), default=_EPOCH)
 
 
 def _crashed_at(container: Json) -> datetime | None:
@@ -313,8 +417,10 @@ def _progress(status: Json) -> Progress | None:
 
 
 def _failure(status: Json) -> str:
+    """Return why pods cannot be made; that some cannot be deleted is another thing."""
     found = _condition(status, "ReplicaFailure")
-    return text(found, "message") if found.get("status") == "True" else ""
+    is_it = found.get("status") == "True" and found.get("reason") != "FailedDelete"
+    return safe(text(found, "message")) if is_it else ""
 
 
 def _opted_out(annotations: Json) -> str | None:

@@ -24,10 +24,12 @@ from incident_rollback.crd.v1alpha1 import (
     Phase,
 )
 from incident_rollback.domain import preflight, timeline
+from incident_rollback.domain.caps import over_the_cap
 from incident_rollback.domain.conditions import get
 from incident_rollback.domain.decision import decide, in_time
 from incident_rollback.domain.environment import Place, find_place, find_workload, hears_incidents
 from incident_rollback.domain.incident import IncidentFacts
+from incident_rollback.domain.look import Look, what_to_look_at
 from incident_rollback.domain.moves import (
     Claim,
     Fail,
@@ -43,6 +45,7 @@ from incident_rollback.domain.names import intent_of
 from incident_rollback.domain.observation import Observation, is_written
 from incident_rollback.domain.ownership import Tool, by_certainty, judge_application
 from incident_rollback.domain.record import Teller, record, with_reported
+from incident_rollback.domain.surroundings import Trial
 from incident_rollback.domain.words import join, quote
 from incident_rollback.domain.workload import Revision, Workload, WorkloadRef
 from incident_rollback.errors import (
@@ -129,7 +132,7 @@ class Reconciler:
         Raises TransientError when the API server did not answer; nothing is lost by that.
         """
         seen = await self._observe(_as_remembered(self._with_results(rollback), memory), memory)
-        move = decide(seen)
+        seen, move = await self._decide(seen)
         if isinstance(move, Claim) and self._is_forgetful(seen, memory):
             seen = replace(seen, facts=await self._ask(rollback, memory))
             move = decide(seen)
@@ -200,7 +203,7 @@ class Reconciler:
         seen = Observation(rollback, now, denied=memory.denied, others=others, facts=facts)
         if isinstance(place, Place):
             memory.place = place
-            seen = replace(seen, place=place)
+            seen = replace(seen, place=place, others=await self._with_this_hour(others, place))
         else:
             seen = replace(seen, hindrance=place)
         return await self._with_workload(seen)
@@ -293,9 +296,16 @@ class Reconciler:
                 )
             )
         found = await asyncio.gather(*queries)
-        by_uid = {r.metadata.uid: r for group in found for r in group}
-        by_uid.pop(rollback.metadata.uid, None)
-        return tuple(by_uid.values())
+        return [r for r in _distinct(*found) if r.metadata.uid != rollback.metadata.uid]
+
+    async def _with_this_hour(
+        self, others: Sequence[IncidentRollback], place: Place
+    ) -> Sequence[IncidentRollback]:
+        """Add what counts for the hour; nobody pays for that list where no hour is bounded."""
+        if place.policy.max_per_hour is None:
+            return others
+        queries = (self.store.list_rollbacks(fields=fields) for fields in _fields_of(place))
+        return _distinct(others, *await asyncio.gather(*queries))
 
     async def _facts(self, rollback: IncidentRollback, memory: Memory) -> IncidentFacts | None:
         if memory.asked_at is not None or not self._must_ask(rollback):
@@ -329,6 +339,49 @@ class Reconciler:
         except (RollbackError, TimeoutError) as error:
             _log.info("the incident could not be looked up; going on: %r", error)
         return memory.facts
+
+    # --- decide ---
+
+    async def _decide(self, seen: Observation) -> tuple[Observation, Move]:
+        """Decide, look at what the move rests on, and decide again until nothing is left open."""
+        move = decide(seen)
+        while (look := what_to_look_at(seen, move)) is not None:
+            seen = await self._look(seen, look)
+            move = decide(seen)
+        return seen, move
+
+    async def _look(self, seen: Observation, look: Look) -> Observation:
+        """Look at all of it at once; what cannot be seen is known to be unknown."""
+        assert seen.workload is not None  # noqa: S101  # a move that rests on more rests on one
+        around, denied, namespace = seen.around, seen.denied, seen.workload.ref.namespace
+        trial, referents, warnings, nodes = await asyncio.gather(
+            self._try(seen, seen.workload, look.trial_of),
+            self.cluster.read_referents(namespace, look.references),
+            self.cluster.read_warnings(namespace, look.warnings),
+            self.cluster.read_nodes(look.nodes),
+        )
+        if isinstance(trial, Wait):
+            denied, trial = trial, Trial("Denied", trial.message)
+        trials = {look.trial_of.pod_template_hash: trial} if look.trial_of and trial else {}
+        known = replace(
+            around,
+            references={**around.references, **referents},
+            trials={**around.trials, **trials},
+            warnings={**around.warnings, **warnings},
+            nodes={**around.nodes, **nodes},
+        )
+        return replace(seen, around=known, denied=denied)
+
+    async def _try(
+        self, seen: Observation, workload: Workload, revision: Revision | None
+    ) -> Trial | Wait | None:
+        """Try the very patch that a claim would be followed by."""
+        if revision is None:
+            return None
+        try:
+            return await self.cluster.try_template(self._patch(seen, workload, revision))
+        except ForbiddenError as error:
+            return _not_permitted(error)
 
     # --- record ---
 
@@ -428,7 +481,10 @@ class Reconciler:
         place = find_place(seen.rollback, environments, self.home)
         if not isinstance(place, Place) or place.suspended_by:
             return True
-        return preflight.busy(replace(seen, others=claimed), workload) is not None
+        if preflight.busy(replace(seen, others=claimed), workload) is not None:
+            return True
+        others = await self._with_this_hour(claimed, place)
+        return over_the_cap(replace(seen, place=place, others=others)) is not None
 
     def _patch(self, seen: Observation, workload: Workload, revision: Revision) -> TemplatePatch:
         metadata = seen.rollback.metadata
@@ -641,6 +697,21 @@ def _not_permitted(error: ForbiddenError) -> Wait:
 
 def _pause(move: Move) -> float:
     return move.after if isinstance(move, (Wait, Watch, Hold)) else 0.0
+
+
+def _distinct(*groups: Sequence[IncidentRollback]) -> Sequence[IncidentRollback]:
+    """Return each resource once, as the last group has it."""
+    return list({r.metadata.uid: r for group in groups for r in group}.values())
+
+
+def _fields_of(place: Place) -> Sequence[str]:
+    """Return field selectors for what may have changed something in the environment of a place."""
+    may_have = "status.phase!=Refused,status.phase!=Previewed"
+    within = f"{may_have},status.target.namespace={_field_value(place.namespace)}"
+    if not place.environment:
+        return [within]
+    named = f"{may_have},status.target.environment={_field_value(place.environment)}"
+    return [named, f"{within},status.target.environment="]
 
 
 def _field_value(value: str) -> str:

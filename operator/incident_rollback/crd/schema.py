@@ -94,7 +94,13 @@ KINDS: Final = (
             Column("To Images", ".status.to.images", is_wide=True),
             Column("Message", '.status.conditions[?(@.type=="Ready")].message', is_wide=True),
         ),
-        selectable=(".status.phase", ".status.settled", ".spec.incident.id"),
+        selectable=(
+            ".status.phase",
+            ".status.settled",
+            ".spec.incident.id",
+            ".status.target.environment",
+            ".status.target.namespace",
+        ),
     ),
     Kind(
         model=v1alpha1.RollbackEnvironment,
@@ -139,13 +145,19 @@ class StructuralSchema(GenerateJsonSchema):
         """Bound an instant like every other string."""
         return super().datetime_schema(schema) | {"maxLength": MAX_INSTANT}
 
+    def encode_default(self, dft: object) -> object:
+        """Leave out of a default what is absent: null is said nowhere."""
+        if isinstance(dft, Part):
+            return dft.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return super().encode_default(dft)
+
     def model_schema(self, schema: core_schema.ModelSchema) -> Schema:
         """Add the CEL rules of the class, and keep only the defaults that shall be stored."""
         cls = schema["cls"]
         node = super().model_schema(schema)
         for name, field in node["properties"].items():
-            if name not in PERSISTED.get(cls, ()):
-                field.pop("default", None)
+            if name not in PERSISTED.get(cls, ()) or field.get("default") is None:
+                field.pop("default", None)  # Absent stays absent: null is no default.
         if "conditions" in node["properties"]:
             by_type = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
             node["properties"]["conditions"].update(by_type)

@@ -29,6 +29,7 @@ MAX_UPDATES: Final = 50
 MAX_ID: Final = 253
 MAX_TEXT: Final = 1000
 MAX_UPDATE_TEXT: Final = 3000
+MAX_PLAN_LINES: Final = 50
 
 Name = Annotated[str, StringConstraints(max_length=253)]
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
@@ -37,6 +38,7 @@ Images = Annotated[
     tuple[Annotated[str, StringConstraints(max_length=500)], ...], Field(max_length=20)
 ]
 Seconds = Annotated[int, Field(ge=0, le=86_400)]
+Cap = Annotated[int, Field(ge=1, le=1000)]
 Revision = Annotated[int, Field(ge=1, le=2**53)]
 SeenRevision = Annotated[int, Field(ge=0, le=2**53)]
 """A revision number as found; 0 when the annotation is missing or garbage."""
@@ -224,8 +226,14 @@ class PlanStatus(Part, frozen=True):
 
     digest: Token
     """Covers all that decides; put it into `spec.planDigest` to approve exactly this plan."""
-    changes: Annotated[tuple[Text, ...], Field(max_length=50)] = ()
+    changes: Annotated[tuple[Text, ...], Field(max_length=MAX_PLAN_LINES)] = ()
     """The changes in readable lines.  Values of env and Secrets never appear."""
+    not_rolled_back: Annotated[tuple[Text, ...], Field(max_length=MAX_PLAN_LINES)] = ()
+    """What stays as it is, among it the ConfigMaps and Secrets that the old template uses."""
+    deployed_at: AwareDatetime | None = None
+    """When the revision to replace became current, restarts not counted; absent: unknown."""
+    written_by: Text = ""
+    """The field manager that wrote its template last; empty: unknown."""
 
 
 class Update(Part, frozen=True):
@@ -360,8 +368,14 @@ class Policy(Part, frozen=True):
     """How long the workload is still watched after the end."""
     cooldown_seconds: Seconds = 600
     """How long after one rollback of a workload the next one waits."""
+    max_concurrent: Cap | None = None
+    """How many rollbacks may be under way in the environment at once; absent: no cap."""
+    max_per_hour: Cap | None = None
+    """How many rollbacks may change something in the environment within an hour; absent: no cap."""
     max_release_age_seconds: Annotated[int, Field(ge=0, le=31_536_000)] = 604_800
     """A live revision that is older when the incident begins is rolled back only if approved."""
+    max_revisions_back: Annotated[int, Field(ge=1, le=100)] = 10
+    """How many releases back it may go by itself where no pod serves: data and schemas move on."""
     git_ops: Literal["Refuse", "Proceed"] = "Refuse"
     """Refuse: nothing is done where an owner is certain to bring the bad revision back."""
 

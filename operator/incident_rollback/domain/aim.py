@@ -1,12 +1,14 @@
 """Taking aim: the revision that was chosen, the plan, and whether it may be carried out."""
 
+from collections.abc import Sequence
+
 from incident_rollback.crd.v1alpha1 import ManagedBy, RevisionStatus, TargetStatus
-from incident_rollback.domain.diagnosis import diagnose
-from incident_rollback.domain.doubt import why_ask
+from incident_rollback.domain.diagnosis import beside, evidence_of
+from incident_rollback.domain.doubt import doubts_about
 from incident_rollback.domain.moves import Aim, Claim, Move, Preview, Refuse, Restore
 from incident_rollback.domain.observation import Observation
 from incident_rollback.domain.ownership import Owner
-from incident_rollback.domain.plan import plan_of
+from incident_rollback.domain.plan import in_short, origin_words, plan_of
 from incident_rollback.domain.revision import Choice, choose_revision
 from incident_rollback.domain.rollout import is_failing
 from incident_rollback.domain.workload import Revision, Workload
@@ -14,40 +16,55 @@ from incident_rollback.domain.workload import Revision, Workload
 
 def choose(seen: Observation, workload: Workload) -> Move:
     """Choose a revision, and say whether it may be restored."""
-    choice = choose_revision(workload, seen.rollback.spec.to, seen.began_at)
+    rollback = seen.rollback
+    bound = seen.policy.max_revisions_back
+    choice = choose_revision(workload, rollback.spec.to, seen.began_at, seen.around, bound)
     if isinstance(choice, Refuse):
         return choice
     aim = _aim(seen, workload, choice)
-    digest = seen.rollback.spec.plan_digest
-    if digest is not None and digest != aim.plan.digest:
+    if rollback.spec.plan_digest not in (None, aim.plan.digest):
         return Refuse(
             "PlanChanged",
-            f"the plan that was approved is not the plan any more: now it is {aim.plan.digest}",
+            f"the plan that was approved is not the plan any more: now it is {aim.plan.digest}, to "
+            f"go back to revision {aim.to.revision}: {in_short(aim.plan.changes, '; ', 250)}",
             "look at what it is now, and approve that",
-            plan=aim.plan,
+            aim,
         )
     if seen.is_dry_run:
         return Preview(aim)
-    doubt = why_ask(seen, workload, choice) if digest is None else ""
-    return _ask(seen, aim, doubt) if doubt else Claim(aim)
+    if seen.denied is not None and not choice.may_patch:
+        return seen.denied
+    reasons = _reasons_to_ask(seen, aim) if rollback.spec.plan_digest is None else ()
+    return _ask(seen, aim, reasons) if reasons else Claim(aim)
 
 
-def _ask(seen: Observation, aim: Aim, doubt: str) -> Refuse:
+def _reasons_to_ask(seen: Observation, aim: Aim) -> Sequence[str]:
+    policy = ["the environment asks for approval"] if seen.policy.approval == "Required" else []
+    return [*policy, *(doubt.text for doubt in aim.doubts)]
+
+
+def _ask(seen: Observation, aim: Aim, reasons: Sequence[str]) -> Refuse:
     """Ask for the approval of exactly this plan."""
     metadata = seen.rollback.metadata
+    origin = origin_words(aim.plan, seen.asked_at)
+    why = "; ".join(reasons)
+    evidence = f": {beside(aim.from_.evidence, why)}" if aim.from_.evidence else ""
     return Refuse(
         "ApprovalRequired",
-        f"{doubt}. The plan is to go back to revision {aim.to.revision} ({aim.to.evidence}): "
-        f"{'; '.join(aim.plan.changes)[:400]}",
+        f"{why}. The plan is to go back to revision {aim.to.revision} "
+        f"({aim.to.evidence}): {in_short(aim.plan.changes, '; ', 250)}. It would replace revision "
+        f"{aim.from_.revision}{f', {origin}' if origin else ''}{evidence}. Not rolled back: "
+        f"{in_short(aim.plan.not_rolled_back, ', ', 150)}",
         f"approve it: kubectl irb approve {metadata.name} -n {metadata.namespace}, or the runbook "
         f"step that approves, or a resource with planDigest: {aim.plan.digest}",
-        aim.plan,
+        aim,
     )
 
 
 def _aim(seen: Observation, workload: Workload, choice: Choice) -> Aim:
     live = workload.live
     assert live is not None  # noqa: S101  # not_observed came before
+    doubts = doubts_about(seen, workload, choice)
     return Aim(
         target=TargetStatus(
             environment=seen.place.environment if seen.place else "",
@@ -57,11 +74,12 @@ def _aim(seen: Observation, workload: Workload, choice: Choice) -> Aim:
             uid=workload.uid,
             managed_by=tuple(map(_managed_by, workload.managed_by)),
         ),
-        from_=_frozen(live, diagnose(workload, live), failing=is_failing(workload)),
+        from_=_frozen(live, evidence_of(workload, live, seen.around), failing=is_failing(workload)),
         to=_frozen(choice.revision, choice.why),
         candidates=choice.candidates,
-        plan=plan_of(workload, choice.revision),
+        plan=plan_of(workload, choice.revision, [doubt.code for doubt in doubts]),
         revision=choice.revision,
+        doubts=doubts,
     )
 
 

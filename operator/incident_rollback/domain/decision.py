@@ -11,6 +11,7 @@ from typing import Final
 from incident_rollback.crd.v1alpha1 import FINAL_PHASES, Phase
 from incident_rollback.domain import preflight
 from incident_rollback.domain.aim import choose, restore
+from incident_rollback.domain.caps import over_the_cap
 from incident_rollback.domain.moves import (
     Claim,
     Fail,
@@ -100,7 +101,8 @@ def decide_new(seen: Observation) -> Move:
     """
     if seen.workload is None:
         return seen.hindrance or preflight.not_found(seen)
-    return _first(seen, seen.workload, NEW_RULES) or choose(seen, seen.workload)
+    move = _first(seen, seen.workload, NEW_RULES) or choose(seen, seen.workload)
+    return _in_turn(seen, move)
 
 
 def decide_claimed(seen: Observation) -> Move:
@@ -113,7 +115,8 @@ def decide_claimed(seen: Observation) -> Move:
         return _cannot_tell(seen, seen.hindrance)
     if seen.workload is None or is_another(seen.rollback, seen.workload):
         return preflight.gone_before(seen)
-    return _first(seen, seen.workload, CLAIMED_RULES) or restore(seen, seen.workload)
+    move = _first(seen, seen.workload, CLAIMED_RULES) or restore(seen, seen.workload)
+    return _in_turn(seen, move)
 
 
 def decide_patched(seen: Observation) -> Move:
@@ -155,6 +158,15 @@ def decide_ended(seen: Observation) -> Move:
 
 def _first(seen: Observation, workload: Workload, rules: Sequence[Rule]) -> Move | None:
     return next((move for rule in rules if (move := rule(seen, workload)) is not None), None)
+
+
+def _in_turn(seen: Observation, move: Move) -> Move:
+    """
+    Keep to the caps of the environment, as the last thing before anything is changed.
+
+    A refusal is told at once, however many are under way, and a preview changes nothing.
+    """
+    return (over_the_cap(seen) or move) if isinstance(move, (Claim, Restore)) else move
 
 
 def in_time(seen: Observation, move: Move) -> Move:

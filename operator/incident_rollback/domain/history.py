@@ -85,12 +85,15 @@ class History:
         """
         Say when the live template became current, a restart not counting; None: unknown.
 
-        When its ReplicaSet was created or, if it was returned to, when f:template was written.
+        When its ReplicaSet was created or, if it was returned to, when f:template was written;
+        with strategy Recreate the ReplicaSet comes only when the old pods are gone.
         """
         run = self.last_run(workload.key)
         if not run:
             return None
-        first = run[0]
+        first, written_at = run[0], workload.template_written_at
+        if first.is_first and workload.strategy == "Recreate" and written_at is not None:
+            return min(first.revision.created_at, written_at)
         if first.is_first:
             return first.revision.created_at
         return workload.template_written_at if len(run) == 1 else None
@@ -98,6 +101,17 @@ class History:
     def first_current_at(self, key: str) -> datetime:
         """Return when a functionally equal revision was current for the first time."""
         return min(stint.revision.created_at for stint in self.stints if stint.key == key)
+
+    def left_at(self, key: str) -> datetime | None:
+        """
+        Say when a revision was last replaced by another; None: it was not, or it is unknown.
+
+        Its successor was made for that, or returned to, and then nothing tells when.
+        """
+        for before, after in reversed([*pairwise(self.stints)]):
+            if before.key == key:
+                return after.revision.created_at if after.is_first else None
+        return None
 
     def dwell(self, key: str) -> timedelta | None:
         """

@@ -29,14 +29,13 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Refuse:
-    """Nothing was changed, and nothing will be."""
+class Doubt:
+    """A reason to ask a person before anything is done."""
 
-    reason: str
-    message: str
-    fix: str
-    plan: PlanStatus | None = None
-    """What waits for somebody's approval; it is that plan that the next request approves."""
+    code: str
+    """CamelCase; part of the plan's digest, so an approval covers it."""
+    text: str
+    """The evidence, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +49,19 @@ class Aim:
     plan: PlanStatus
     revision: Revision
     """The revision behind `to`, template included."""
+    doubts: tuple[Doubt, ...] = ()
+    """Why a person should approve the plan first; empty: nothing speaks against it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Nothing was changed, and nothing will be."""
+
+    reason: str
+    message: str
+    fix: str
+    aim: Aim | None = None
+    """What waits for somebody's approval; it is its plan that the next request approves."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What a decision rests on, and the trace that our own write leaves behind."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -9,6 +9,7 @@ from incident_rollback.crd.v1alpha1 import IncidentRollback, Policy, RevisionSta
 from incident_rollback.domain.environment import DEFAULT_POLICY, Place
 from incident_rollback.domain.incident import IncidentFacts, is_drill
 from incident_rollback.domain.moves import Refuse, Wait
+from incident_rollback.domain.surroundings import Surroundings
 from incident_rollback.domain.workload import Marker, Workload
 
 LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -27,9 +28,14 @@ class Observation:
     """What the API server said to our last try to patch, when it was no; it may say yes now."""
     workload: Workload | None = None
     others: Sequence[IncidentRollback] = ()
-    """Other resources: those that have claimed and not ended, and those of the same incident."""
+    """
+    Other resources: those that have claimed and not ended, those of the same incident and, where
+    the policy bounds an hour, those of the environment that may have changed something.
+    """
     facts: IncidentFacts | None = None
     """What FireHydrant says of the incident; None: not asked, or it did not say."""
+    around: Surroundings = field(default_factory=Surroundings)
+    """What the first decision of this turn made us look at."""
 
     @property
     def policy(self) -> Policy:

@@ -4,8 +4,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, assert_never
 
-from incident_rollback.crd.v1alpha1 import IncidentRollback, IncidentRollbackStatus, Phase
+from incident_rollback.crd.v1alpha1 import (
+    MAX_TEXT,
+    IncidentRollback,
+    IncidentRollbackStatus,
+    Phase,
+)
 from incident_rollback.domain import timeline
+from incident_rollback.domain.caps import must_say_that_it_goes
 from incident_rollback.domain.conditions import drop, get, upsert
 from incident_rollback.domain.moves import (
     Claim,
@@ -21,6 +27,7 @@ from incident_rollback.domain.moves import (
 )
 from incident_rollback.domain.observation import Observation
 from incident_rollback.domain.phase import advance
+from incident_rollback.domain.plan import in_short
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,7 @@ def record(seen: Observation, move: Move, teller: Teller) -> IncidentRollback:
         case Preview():
             drafted.preview(move)
         case Restore():
-            pass  # The patch is the news; it is recorded when it has been seen.
+            drafted.restore()
         case Watch():
             drafted.watch(move)
         case Succeed():
@@ -97,9 +104,9 @@ class _Draft:
             self._tell(f"waiting-{move.reason}", text)
 
     def refuse(self, move: Refuse) -> None:
-        if move.plan is not None:
-            self._set(plan=move.plan)
-        self._end(Phase.REFUSED, move.reason, f"{move.message}. Next: {move.fix}")
+        if move.aim is not None:
+            self._set(plan=move.aim.plan)
+        self._end(Phase.REFUSED, move.reason, _with_next(move.message, move.fix))
         self._set(updates=timeline.without(self.status.updates, "start"))
         self._tell("end", timeline.refused_text(self.rollback, move))
 
@@ -119,17 +126,26 @@ class _Draft:
         self._condition("Reconciling", "True", "RollingBack", message)
         self._tell("start", timeline.start_text(self.rollback, aim))
 
+    def restore(self) -> None:
+        """Leave it as it is: the patch is the news.  But who waited says that it goes on."""
+        to = self.status.to
+        if to is not None and must_say_that_it_goes(self.seen):
+            message = f"going back to revision {to.revision}: {to.evidence}"
+            self._ready("Unknown", "RollingBack", message)
+            self._condition("Reconciling", "True", "RollingBack", message)
+
     def preview(self, move: Preview) -> None:
         aim = move.aim
         self._set(
             target=aim.target, from_=aim.from_, to=aim.to, candidates=aim.candidates, plan=aim.plan
         )
-        changes = "; ".join(aim.plan.changes)
+        changes = in_short(aim.plan.changes, "; ", 500)
+        doubts = "".join(f" It would ask first: {doubt.text}." for doubt in aim.doubts)[:500]
         self._end(
             Phase.PREVIEWED,
             "Previewed",
             f"would go back to revision {aim.to.revision} "
-            f"({aim.to.evidence}): {changes}. Plan {aim.plan.digest}",
+            f"({aim.to.evidence}): {changes}. Plan {aim.plan.digest}.{doubts}",
         )
         self._tell("end", timeline.preview_text(self.rollback, aim))
 
@@ -144,7 +160,7 @@ class _Draft:
 
     def succeed(self, move: Succeed) -> None:
         self._note_patch(healthy_since=move.healthy_since)
-        self._end(Phase.SUCCEEDED, move.reason, f"{move.message}. Next: {move.fix}")
+        self._end(Phase.SUCCEEDED, move.reason, _with_next(move.message, move.fix))
         if move.reason == "AlreadyThere":
             self._set(updates=timeline.without(self.status.updates, "start"))
         self._tell("end", timeline.succeeded_text(self._as_is(), move, self.seen.now))
@@ -154,16 +170,15 @@ class _Draft:
         self._note_patch()
         if self.status.patched_at is None:  # Nobody saw it start.
             self._set(updates=timeline.without(self.status.updates, "start"))
-        self._end(Phase.FAILED, move.reason, f"{move.message}. Next: {move.fix}")
+        self._end(Phase.FAILED, move.reason, _with_next(move.message, move.fix))
         self._tell("end", timeline.failed_text(self._as_is(), move))
         self._tell_change()
 
     def hold(self, move: Hold) -> None:
         news = move.news
         if news is not None:
-            fix = f". Next: {news.fix}" if news.fix else ""
             status = "True" if news.stands else "False"
-            self._condition("Held", status, news.reason, f"{news.message}{fix}")
+            self._condition("Held", status, news.reason, _with_next(news.message, news.fix))
             if news.is_told:
                 self._tell("held", timeline.news_text(self.rollback, news))
         if move.is_over and (not self.teller.is_heard or timeline.is_told(self.status)):
@@ -238,6 +253,13 @@ class _Draft:
         message = SILENCES.get(self.teller.silence)
         if message is not None:
             self._condition("Reported", "False", self.teller.silence, message)
+
+
+def _with_next(message: str, fix: str) -> str:
+    """Say what is so, and what to do about it: of the two, the first is cut to fit."""
+    last = f". Next: {fix}" if fix else ""
+    room = max(0, MAX_TEXT - len(last))
+    return (message if len(message) <= room else message[: room - 1] + "…") + last
 
 
 def with_reported(

@@ -1,6 +1,6 @@
 """How far a rollout has come, judged from one snapshot against the time of our write."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from typing import Final
 
@@ -9,6 +9,9 @@ from incident_rollback.domain.workload import Pod, Revision, Workload
 DEFAULT_DEADLINE_SECONDS: Final = 600
 LONGEST_DEADLINE_SECONDS: Final = 3600
 GRACE_SECONDS: Final = 30
+REPLACED_IN: Final = timedelta(seconds=10)
+"""How long it may take until a pod that has ended is replaced."""
+LONG_BEFORE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Rollout(Enum):
@@ -57,8 +60,26 @@ def verify_by(workload: Workload, *, since: datetime) -> datetime:
 
 
 def failing_pods(workload: Workload, revision: Revision) -> tuple[Pod, ...]:
-    """Return the pods of a revision that are not ready and say why."""
-    return tuple(p for p in workload.pods_of(revision) if not p.is_ready and p.reason)
+    """
+    Return the pods of a revision that are not ready and say why.
+
+    A pod that ended as a whole, evicted for example, and was replaced counts until what came
+    after it is well: such a pod may lie around for weeks.
+    """
+    pods = workload.pods_of(revision)
+    failing = tuple(pod for pod in pods if not pod.is_ready and pod.reason)
+    return failing + _ended_pods(workload, revision)
+
+
+def _ended_pods(workload: Workload, revision: Revision) -> tuple[Pod, ...]:
+    """Return those that what is not ready now has replaced; all of them when nothing has."""
+    pods = workload.pods_of(revision)
+    made = [pod.created_at for pod in pods if not pod.is_ready and pod.created_at is not None]
+    if not revision.desired or (pods and not made):
+        return ()
+    since = min(made, default=LONG_BEFORE)
+    ended = workload.ended_pods_of(revision)
+    return tuple(pod for pod in ended if pod.finished_at and pod.finished_at >= since - REPLACED_IN)
 
 
 def is_healthy(workload: Workload) -> bool:
@@ -88,9 +109,10 @@ def broken_calm(workload: Workload, healthy_since: datetime) -> tuple[Pod, ...]:
     live = workload.live
     if live is None:
         return ()
+    ended = (pod for pod in workload.ended_pods_of(live) if _ended_after(pod, healthy_since))
     return tuple(
         pod
-        for pod in workload.pods_of(live)
+        for pod in (*workload.pods_of(live), *ended)
         if (pod.created_at is None or pod.created_at <= healthy_since)
         and (
             not pod.is_ready
@@ -133,6 +155,10 @@ def _last_progress(workload: Workload, since: datetime) -> datetime:
     if workload.progress is not None and workload.progress.status == "True":
         known.append(workload.progress.updated_at)
     return max([since, *(at for at in known if at is not None)])
+
+
+def _ended_after(pod: Pod, moment: datetime) -> bool:
+    return pod.finished_at is not None and pod.finished_at > moment
 
 
 def _crashed_after(pod: Pod, moment: datetime) -> bool:

@@ -14,15 +14,19 @@ from incident_rollback.crd.v1alpha1 import (
     Update,
 )
 from incident_rollback.domain.conditions import get
+from incident_rollback.domain.diagnosis import lead_of
 from incident_rollback.domain.moves import Aim, Fail, News, Refuse, Succeed, Wait
+from incident_rollback.domain.plan import in_short, origin_words
 from incident_rollback.domain.words import clock_time, join, quote, span
 
 NOT_ROLLED_BACK: Final = "Not rolled back: ConfigMaps, Secrets, replicas."
 ILL: Final = frozenset({"ProgressDeadlineExceeded", "VerifyDeadlineExceeded", "CrashedAfterReady"})
 """Reasons of Failed that say that the restored template does not work."""
 PROGRESS_EVERY: Final = timedelta(seconds=15)
-QUIET_REASONS: Final = frozenset({"NotObserved", "Busy", "ClusterUnreachable"})
-"""Waits that are mostly over in a moment: told only when they last."""
+QUIET_REASONS: Final = frozenset(
+    {"NotObserved", "Busy", "ClusterUnreachable", "TooManyAtOnce", "TooManyThisHour"}
+)
+"""Waits that may be over in a moment: told only when they last."""
 QUIET_FOR: Final = timedelta(seconds=10)
 
 Updates = tuple[Update, ...]
@@ -60,21 +64,27 @@ def start_text(rollback: IncidentRollback, aim: Aim) -> str:
 
 
 def preview_text(rollback: IncidentRollback, aim: Aim) -> str:
-    """Say what a rollback would do."""
-    changes = "; ".join(aim.plan.changes) or "none"
+    """Say what a rollback would do, what it would leave, and what it would replace."""
+    plan = aim.plan
+    asked = rollback.spec.requested_at or rollback.metadata.creation_timestamp
+    origin = origin_words(plan, asked)
     return _note(
         rollback,
         f"Dry run, nothing was changed. A rollback would take {subject_of(rollback)} to "
-        f"{_shown(aim.to)}. It is on {_was(aim.from_)}. Changes: {changes[:1000]}. "
-        f"{NOT_ROLLED_BACK}{_same_images(aim.from_, aim.to)} Plan {aim.plan.digest}.",
+        f"{_shown(aim.to)}. It is on {_was(aim.from_, origin)}. "
+        f"Changes: {in_short(plan.changes, '; ', 1000) or 'none'}. "
+        f"Not rolled back: {in_short(plan.not_rolled_back, ', ', 300)}."
+        f"{_same_images(aim.from_, aim.to)}{_doubts(aim)} Plan {plan.digest}.",
         "run the step that rolls back, or the one that approves this plan",
     )
 
 
 def refused_text(rollback: IncidentRollback, refuse: Refuse) -> str:
     """Say that nothing was done, why, and what would mend it."""
+    aim = refuse.aim
+    same = _same_images(aim.from_, aim.to) if aim is not None else ""
     text = f"{subject_of(rollback)} was not rolled back: {refuse.message}. Nothing was changed."
-    return _note(rollback, text, refuse.fix)
+    return _note(rollback, f"{text}{same}", refuse.fix)
 
 
 def succeeded_text(rollback: IncidentRollback, move: Succeed, now: datetime) -> str:
@@ -87,7 +97,7 @@ def succeeded_text(rollback: IncidentRollback, move: Succeed, now: datetime) -> 
     return _note(
         rollback,
         f"{subject_of(rollback)} is back on {_shown(status.to)}. {_healthy(move)}, {took} after "
-        f"you asked. It was {_was(status.from_)}. {NOT_ROLLED_BACK}"
+        f"you asked. It was {_was(_in_short(status.from_))}. {NOT_ROLLED_BACK}"
         f"{_same_images(status.from_, status.to)}{f' {move.warning}.' if move.warning else ''}",
         f"{move.fix}. To undo this: {undo_command(rollback)}",
     )
@@ -245,9 +255,15 @@ def _shown(revision: RevisionStatus) -> str:
     return f"{join(revision.images)} (revision {revision.revision}; {revision.evidence})"
 
 
-def _was(revision: RevisionStatus) -> str:
+def _was(revision: RevisionStatus, origin: str = "") -> str:
+    since = f", {origin}" if origin else ""
     evidence = f": {revision.evidence}" if revision.evidence else ""
-    return f"{join(revision.images)} (revision {revision.revision}){evidence}"
+    return f"{join(revision.images)} (revision {revision.revision}){since}{evidence}"
+
+
+def _in_short(revision: RevisionStatus) -> RevisionStatus:
+    """Leave out the pod that showed it: when it has worked nobody looks at that one any more."""
+    return revision.model_copy(update={"evidence": lead_of(revision.evidence)})
 
 
 def _healthy(move: Succeed) -> str:
@@ -255,6 +271,11 @@ def _healthy(move: Succeed) -> str:
         return move.message
     counts = move.message.split(" available")[0]
     return f"{counts} healthy since {clock_time(move.healthy_since)}"
+
+
+def _doubts(aim: Aim) -> str:
+    """Say why it would ask a person first."""
+    return "".join(f" It would ask first: {doubt.text}." for doubt in aim.doubts)[:1000]
 
 
 def _same_images(origin: RevisionStatus, to: RevisionStatus) -> str:

@@ -33,7 +33,7 @@ def judge_rollout(seen: Observation, workload: Workload, at: datetime) -> Move:
         if any(has_crashed(pod, healthy_since) for pod in broken):
             return Fail(
                 "CrashedAfterReady",
-                f"it was healthy, then: {how(workload)}",
+                f"it was healthy, then: {how(workload, seen.around)}",
                 _what_next(seen, workload),
             )
         healthy_since = None if broken else healthy_since
@@ -50,14 +50,14 @@ def judge_rollout(seen: Observation, workload: Workload, at: datetime) -> Move:
         case Rollout.STALLED:
             return Fail(
                 "ProgressDeadlineExceeded",
-                f"Kubernetes gave up on the rollout: {how(workload)}",
+                f"Kubernetes gave up on the rollout: {how(workload, seen.around)}",
                 _what_next(seen, workload),
             )
         case Rollout.PROGRESSING if seen.now > verify_by(workload, since=at):
             paused = f"{workload.ref} is paused; " if workload.is_paused else ""
             return Fail(
                 "VerifyDeadlineExceeded",
-                f"{paused}no progress for too long: {how(workload)}",
+                f"{paused}no progress for too long: {how(workload, seen.around)}",
                 _what_next(seen, workload),
             )
         case Rollout.PROGRESSING:
@@ -173,7 +173,8 @@ def _news_of_health(seen: Observation, workload: Workload) -> News | None:
     since = status.healthy_since or status.finished_at
     broken = broken_calm(workload, since) if since else ()
     if since and not is_healthy(workload) and any(has_crashed(pod, since) for pod in broken):
-        return News("Crashed", f"it was healthy, then: {how(workload)}", look(workload))
+        message = f"it was healthy, then: {how(workload, seen.around)}"
+        return News("Crashed", message, look(workload))
     return None
 
 

@@ -1,5 +1,6 @@
 """Words for people: spans, instants, and texts of people made safe to repeat."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -41,3 +42,10 @@ def quote(text: str, limit: int = MAX_QUOTE) -> str:
 def join(items: tuple[str, ...]) -> str:
     """Return images in order, e.g. "checkout:1.18.0 + sidecar:2"; "no image" of none."""
     return quote(" + ".join(items)) if items else "no image"
+
+
+def listed(items: Iterable[object], limit: int = 5) -> str:
+    """Return names in a row, e.g. "ConfigMap a, Secret b and 3 more"."""
+    names = [quote(str(item)) for item in items]
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -3,10 +3,14 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from typing import Literal, TypeAlias
 
 from incident_rollback.domain.ownership import Owner
 from incident_rollback.domain.raw import Json
 from incident_rollback.domain.template import images_of, template_key
+
+Logs: TypeAlias = Literal["None", "Current", "Previous"]
+"""Which logs say why: there are none, those of the latest run, or those of the run before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,9 @@ class Pod:
     pod_template_hash: str
     is_ready: bool
     is_deleting: bool = False
+    uid: str = ""
+    node: str = ""
+    """The name of the node that it is on; empty until it has one."""
     created_at: datetime | None = None
     ready_since: datetime | None = None
     """Transition of the condition Ready, when it is true."""
@@ -56,10 +63,18 @@ class Pod:
     """Sum over its containers."""
     reason: str = ""
     container: str = ""
+    """Where it is wrong or, while nothing is known to be, the first that runs and is not ready."""
     exit_code: int | None = None
     message: str = ""
+    """What Kubernetes says to the reason, without secrets; empty where it may be a log."""
+    logs: Logs = "None"
+    """Of that container."""
+    not_ready: str = ""
+    """Kubernetes' reason of Ready=False, e.g. ReadinessGatesNotReady; it may still be starting."""
     crashed_at: datetime | None = None
     """The latest end of a container with an error."""
+    finished_at: datetime | None = None
+    """When it ended as a whole, evicted for example: the ReplicaSet has replaced it since."""
 
 
 @dataclass(frozen=True)
@@ -187,9 +202,19 @@ class Workload:
         return next((r for r in self.revisions if r.pod_template_hash == pod_template_hash), None)
 
     def pods_of(self, revision: Revision) -> tuple[Pod, ...]:
-        """Return the pods of a revision that are not on their way out."""
+        """Return the pods of a revision that are there: not on their way out, and not ended."""
         return tuple(
             pod
             for pod in self.pods
-            if pod.pod_template_hash == revision.pod_template_hash and not pod.is_deleting
+            if pod.pod_template_hash == revision.pod_template_hash
+            and not pod.is_deleting
+            and pod.finished_at is None
+        )
+
+    def ended_pods_of(self, revision: Revision) -> tuple[Pod, ...]:
+        """Return the pods of a revision that have ended as a whole and were replaced since."""
+        return tuple(
+            pod
+            for pod in self.pods
+            if pod.pod_template_hash == revision.pod_template_hash and pod.finished_at is not None
         )

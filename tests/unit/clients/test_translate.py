@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from incident_rollback.clients.translate import (
-    MAX_MESSAGE,
+    changed_at,
+    is_node_ready,
+    latest_warning,
     marker_text,
     our_write_at,
     read_marker,
@@ -15,6 +17,7 @@ from incident_rollback.clients.translate import (
     to_workload,
 )
 from incident_rollback.crd.v1alpha1 import FIELD_MANAGER, MARKER_ANNOTATION
+from incident_rollback.domain.messages import MAX_MESSAGE
 from incident_rollback.domain.raw import Json
 from incident_rollback.domain.workload import Marker, Pod, Progress, Workload, WorkloadRef
 from incident_rollback.ports import TemplatePatch
@@ -247,13 +250,14 @@ def test_a_pod_without_a_status_is_not_ready_and_nothing_is_known_to_be_wrong() 
 TROUBLE_RULES: list[Any] = [
     pytest.param({"containerStatuses": [a_container(state=waiting("ImagePullBackOff", "no"))]},
                  ("ImagePullBackOff", "nginx-1", None, "no"), id="a waiting container says why"),
-    pytest.param({"containerStatuses": [a_container(state=waiting("NovelReason"))]},
-                 ("NovelReason", "nginx-1", None, ""), id="an unknown reason is verbatim"),
+    pytest.param({"containerStatuses": [a_container(state=waiting("NovelReason", "hunter2"))]},
+                 ("NovelReason", "nginx-1", None, ""),
+                 id="D10 an unknown reason is verbatim, and its message is anybody's"),
     pytest.param({"containerStatuses": [a_container(state=waiting("ContainerCreating"))]},
                  ("", "", None, ""), id="being created is no trouble"),
     pytest.param({"containerStatuses": [a_container(state=waiting("PodInitializing"))],
                   "initContainerStatuses": [a_container("init", state=waiting("ErrImagePull"))]},
-                 ("ErrImagePull", "init", None, ""), id="the init container is why others wait"),
+                 ("ErrImagePull", "init", None, ""), id="D2 the init container is why others wait"),
     pytest.param({"containerStatuses": [a_container("a", state=ended("Error", 1)),
                                         a_container("b", state=waiting("ErrImagePull"))]},
                  ("ErrImagePull", "b", None, ""), id="waiting is worse than ended"),
@@ -269,21 +273,21 @@ TROUBLE_RULES: list[Any] = [
                      state=waiting("CrashLoopBackOff", "back-off 10s"),
                      lastState=ended("OOMKilled", 137))]},
                  ("OOMKilled", "nginx-1", 137, "back-off 10s"),
-                 id="a crash loop by OOM says OOMKilled"),
+                 id="D3 a crash loop by OOM says OOMKilled"),
     pytest.param({"containerStatuses": [a_container(state=ended("OOMKilled", 137))]},
                  ("OOMKilled", "nginx-1", 137, ""), id="an ended container"),
     pytest.param({"containerStatuses": [a_container(state=ended("Completed", 0))]},
                  ("Completed", "nginx-1", 0, ""), id="a container that just ends is in trouble"),
     pytest.param({"initContainerStatuses": [a_container("init", state=ended("Completed", 0))]},
-                 ("", "", None, ""), id="an init container that ends well is not"),
+                 ("", "", None, ""), id="D2 an init container that ends well is not"),
     pytest.param({"initContainerStatuses": [a_container("init", state=ended("Error", 2))]},
-                 ("Error", "init", 2, ""), id="an init container that ends badly is"),
+                 ("Error", "init", 2, ""), id="D2 an init container that ends badly is"),
     pytest.param({"containerStatuses": [a_container(ready=False, lastState=ended("Error", 3))]},
                  ("Error", "nginx-1", 3, ""), id="running again after a crash, but not ready"),
     pytest.param({"containerStatuses": [a_container(lastState=ended("Error", 3))]},
                  ("", "", None, ""), id="ready again after a crash"),
-    pytest.param({"containerStatuses": [a_container(ready=False)]}, ("", "", None, ""),
-                 id="running and not ready: nothing is known"),
+    pytest.param({"containerStatuses": [a_container("a"), a_container("b", ready=False)]},
+                 ("", "b", None, ""), id="running and not ready: nothing is known, but where"),
     pytest.param({"containerStatuses": [a_container(
                      state=ended("Error", 1, message="password=hunter2"))]},
                  ("Error", "nginx-1", 1, ""), id="the end of a log is never shown"),
@@ -292,10 +296,19 @@ TROUBLE_RULES: list[Any] = [
                  ("StartError", "nginx-1", 128, "exec: not found"), id="the runtime's words are"),
     pytest.param({"conditions": [{"type": "PodScheduled", "status": "False",
                                   "reason": "Unschedulable", "message": "0/3 nodes"}]},
-                 ("Unschedulable", "", None, "0/3 nodes"), id="no node has room"),
+                 ("Unschedulable", "", None, "0/3 nodes"), id="D4 no node has room"),
     pytest.param({"conditions": [{"type": "PodScheduled", "status": "False",
                                   "reason": "SchedulingGated"}]},
-                 ("", "", None, ""), id="a gate is meant to wait"),
+                 ("", "", None, ""), id="D4 a gate is meant to wait"),
+    pytest.param({"conditions": [{"type": "PodScheduled", "status": "False",
+                                  "reason": "SchedulerError", "message": "no such plugin"}]},
+                 ("SchedulerError", "", None, "no such plugin"), id="D4 the scheduler fails"),
+    pytest.param({"conditions": [{"type": "DisruptionTarget", "status": "True",
+                                  "reason": "DeletionByTaintManager", "message": "taint"}]},
+                 ("DeletionByTaintManager", "", None, "taint"), id="it is taken off its node"),
+    pytest.param({"conditions": [{"type": "DisruptionTarget", "status": "False",
+                                  "reason": "DeletionByTaintManager"}]},
+                 ("", "", None, ""), id="it was to be, and is not any more"),
     pytest.param({"reason": "Evicted", "message": "disk pressure",
                   "containerStatuses": [a_container(state=ended("Error", 137))]},
                  ("Evicted", "", None, "disk pressure"), id="the pod's own reason comes first"),
@@ -308,9 +321,140 @@ def test_what_is_wrong_with_a_pod(status: Json, expected: tuple[str, str, int | 
     assert (pod.reason, pod.container, pod.exit_code, pod.message) == expected
 
 
-def test_messages_are_cut() -> None:
-    pod = the_pod(containerStatuses=[a_container(state=waiting("ErrImagePull", "x" * 1000))])
-    assert pod.message == "x" * MAX_MESSAGE
+def test_messages_are_cut_and_have_no_credentials() -> None:
+    message = "https://user:hunter2@registry " + "x" * MAX_MESSAGE
+    pod = the_pod(containerStatuses=[a_container(state=waiting("ErrImagePull", message))])
+    assert pod.message.startswith("https://registry xx")
+    assert len(pod.message) == MAX_MESSAGE
+    failed = condition("ReplicaFailure", "True", message=message)
+    (revision,) = a_workload(a_replica_set(status={"conditions": [failed]})).revisions
+    assert "hunter2" not in revision.failure
+
+
+SIDECARS = [
+    pytest.param("Always", ended("Completed", 0), "Completed",
+                 id="D2 a sidecar that ends is in trouble, whatever it says"),
+    pytest.param(None, ended("Completed", 0), "", id="D2 one that is to end is not"),
+    pytest.param("Always", ended("Error", 1), "Error", id="D2 a sidecar that ends badly"),
+    pytest.param("Always", waiting("CrashLoopBackOff"), "CrashLoopBackOff",
+                 id="D2 a sidecar that crashes"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("policy", "state", "reason"), SIDECARS)
+def test_init_containers_that_keep_running(policy: str | None, state: Json, reason: str) -> None:
+    status = {"initContainerStatuses": [a_container("proxy", state=state, ready=False)]}
+    raw = a_pod(status=status)
+    raw["spec"] = {"initContainers": [{"name": "proxy", "restartPolicy": policy}]}
+    (pod,) = to_workload(a_deployment(), [a_replica_set()], [raw]).pods
+    assert pod.reason == reason
+
+
+LOGS = [
+    pytest.param(a_container(state=waiting("ErrImagePull")), "None", id="it never ran"),
+    pytest.param(a_container(state=ended("Error", 1)), "Current", id="it has just ended"),
+    pytest.param(a_container(state=ended("Error", 1), lastState=ended("Error", 1)), "Current",
+                 id="it has just ended again"),
+    pytest.param(a_container(state=waiting("CrashLoopBackOff"), lastState=ended("Error", 1)),
+                 "Previous", id="it waits to be started again"),
+    pytest.param(a_container(ready=False, lastState=ended("Error", 1)), "Previous",
+                 id="it runs again, and says why in the run before"),
+    pytest.param(a_container(ready=False), "Current", id="it runs, and is not ready"),
+    pytest.param(a_container(), "None", id="nothing is wrong, and nobody asks"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("container", "logs"), LOGS)
+def test_which_logs_say_why(container: Json, logs: str) -> None:
+    assert the_pod(containerStatuses=[container]).logs == logs
+
+
+def test_where_a_pod_is_and_why_it_is_not_ready() -> None:
+    ready = {"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady"}
+    raw = a_pod(metadata={"uid": "p-1"}, status={"conditions": [ready]})
+    raw["spec"] = {"nodeName": "n-1"}
+    (pod,) = to_workload(a_deployment(), [a_replica_set()], [raw]).pods
+    assert (pod.uid, pod.node, pod.not_ready) == ("p-1", "n-1", "ReadinessGatesNotReady")
+    assert (pod.is_ready, pod.reason) == (False, "")
+
+
+ENDS = [
+    pytest.param({"phase": "Running"}, None, id="it is there"),
+    pytest.param({"phase": "Failed", "conditions": []}, "02:10:00", id="never started: when made"),
+    pytest.param({"phase": "Failed"}, "02:16:40", id="when it was not ready any more"),
+    pytest.param({"phase": "Failed", "containerStatuses": [
+        a_container(state=ended("Error", 137, "2026-11-23T02:20:00Z"))]}, "02:20:00",
+                 id="when the last container ended"),
+    pytest.param({"phase": "Succeeded", "conditions": []}, "02:10:00", id="it ended well"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "at"), ENDS)
+def test_when_a_pod_ended_as_a_whole(status: Json, at: str | None) -> None:
+    raw = a_pod(metadata={"creationTimestamp": "2026-11-23T02:10:00Z"}, status=status)
+    (pod,) = to_workload(a_deployment(), [a_replica_set()], [raw]).pods
+    assert (f"{pod.finished_at:%H:%M:%S}" if pod.finished_at else None) == at
+
+
+def test_pods_that_cannot_be_deleted_are_no_pods_that_cannot_be_made() -> None:
+    stuck = condition("ReplicaFailure", "True", "FailedDelete", "no")
+    (revision,) = a_workload(a_replica_set(status={"conditions": [stuck]})).revisions
+    assert revision.failure == ""
+
+
+def an_event(reason: str, message: str = "", **given: Any) -> Json:
+    return {"type": "Warning", "reason": reason, "message": message, **given}
+
+
+EARLY, LATE = "2026-11-23T02:00:00Z", "2026-11-23T02:10:00Z"
+NEWEST: list[Any] = [
+    pytest.param([], None, id="D9 there is none"),
+    pytest.param([an_event("A", lastTimestamp=LATE), an_event("B", lastTimestamp=EARLY)], "A",
+                 id="the newest one, wherever it stands"),
+    pytest.param([an_event("A", lastTimestamp=EARLY),
+                  an_event("B", lastTimestamp=None, eventTime=LATE)], "B", id="eventTime"),
+    pytest.param([an_event("A", lastTimestamp=EARLY),
+                  an_event("B", eventTime=EARLY, series={"lastObservedTime": LATE})], "B",
+                 id="a series has its own time, and that comes first"),
+    pytest.param([an_event("A"), an_event("B", metadata={"creationTimestamp": EARLY})], "B",
+                 id="when it was made"),
+    pytest.param([an_event("A"), {**an_event("B", lastTimestamp=LATE), "type": "Normal"}], "A",
+                 id="a normal one is no warning"),
+    pytest.param([an_event("Failed", "Failed to pull image", lastTimestamp=EARLY),
+                  an_event("Echo", "Error: ImagePullBackOff", lastTimestamp=LATE)], "Failed",
+                 id="one that says why, before one that only repeats the reason"),
+    pytest.param([an_event("Failed", "Error: ErrImagePull")], "Failed",
+                 id="one that repeats the reason when there is no other"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("events", "reason"), NEWEST)
+def test_the_latest_warning(events: list[Json], reason: str | None) -> None:
+    warning = latest_warning(events)
+    assert (warning.reason if warning else None) == reason
+
+
+def test_a_warning_has_its_time_and_nothing_that_nobody_may_read() -> None:
+    said = 'Get "http://10.0.0.7/?key=hunter2": connection refused'
+    probe = an_event("Unhealthy", f"Readiness probe failed: {said}", lastTimestamp=LATE)
+    warning = latest_warning([probe])
+    assert warning is not None
+    assert f"{warning.at:%H:%M}" == "02:10"
+    assert warning.message == "Readiness probe failed: connection refused"
+    hostile = latest_warning([an_event("R" * 500, "hunter2")])
+    assert hostile is not None
+    assert (len(hostile.reason), hostile.message, hostile.at) == (128, "", None)
+
+
+READINESS = [("True", True), ("False", False), ("Unknown", False), (None, None)]
+
+
+@pytest.mark.parametrize(("status", "is_ready"), READINESS)
+def test_whether_a_node_is_ready(status: str | None, is_ready: bool | None) -> None:
+    conditions = [{"type": "MemoryPressure", "status": "True"}]
+    if status is not None:
+        conditions.append({"type": "Ready", "status": status})
+    assert is_node_ready({"status": {"conditions": conditions}}) is is_ready
 
 
 def test_restarts_and_crashes_are_counted_over_all_containers() -> None:
@@ -373,38 +517,85 @@ def a_patch(template: Json) -> TemplatePatch:
     )
 
 
-def test_the_patch_byte_for_byte() -> None:
-    template = {
-        "metadata": {"labels": {"app": "frontend", "pod-template-hash": "6d4b"}},
-        "spec": {"containers": [{"name": "a", "image": "b", "fieldOfTheFuture": None}]},
-    }
-    assert json.dumps(template_patch(a_patch(template))) == (
-        '[{"op": "test", "path": "/metadata/uid",'
-        ' "value": "11111111-2222-3333-4444-555555555555"},'
-        ' {"op": "test", "path": "/metadata/generation", "value": 4},'
-        ' {"op": "test", "path": "/metadata/annotations/deployment.kubernetes.io~1revision",'
-        ' "value": "2"},'
-        ' {"op": "replace", "path": "/spec/template", "value":'
-        ' {"metadata": {"labels": {"app": "frontend"}},'
-        ' "spec": {"containers": [{"name": "a", "image": "b", "fieldOfTheFuture": null}]}}},'
-        ' {"op": "add", "path": "/metadata/annotations/incidentrollback.dev~1request",'
-        ' "value": "0f0f 3f9a1c27b0d4e6f8 2026-11-23T12:00:00Z"}]'
-    )
+HASHED: Json = {"metadata": {"labels": {"app": "frontend", "pod-template-hash": "6d4b"}}}
+THE_PATCH = [
+    pytest.param(
+        0,
+        '{"op": "test", "path": "/metadata/uid", "value": "11111111-2222-3333-4444-555555555555"}',
+        id="W1 first guard: the very object",
+    ),
+    pytest.param(
+        1,
+        '{"op": "test", "path": "/metadata/generation", "value": 4}',
+        id="W1 second guard: nothing has changed since",
+    ),
+    pytest.param(
+        2,
+        '{"op": "test", "path": "/metadata/annotations/deployment.kubernetes.io~1revision",'
+        ' "value": "2"}',
+        id="W1 third guard: the revision is the one that was judged",
+    ),
+    pytest.param(
+        3,
+        '{"op": "replace", "path": "/spec/template",'
+        ' "value": {"metadata": {"labels": {"app": "frontend"}}}}',
+        id="W1 the template as a whole, without the hash label",
+    ),
+    pytest.param(
+        4,
+        '{"op": "add", "path": "/metadata/annotations/incidentrollback.dev~1request",'
+        ' "value": "0f0f 3f9a1c27b0d4e6f8 2026-11-23T12:00:00Z"}',
+        id="W1 our annotation, and no other",
+    ),
+]
 
 
-def test_the_patch_writes_the_template_and_one_annotation_only() -> None:
-    written = [op["path"] for op in template_patch(a_patch(a_template())) if op["op"] != "test"]
-    assert written == [
-        "/spec/template",
-        "/metadata/annotations/incidentrollback.dev~1request",
-    ]
+@pytest.mark.parametrize(("number", "op"), THE_PATCH)
+def test_the_patch_byte_for_byte(number: int, op: str) -> None:
+    ops = template_patch(a_patch(HASHED))
+    assert json.dumps(ops[number]) == op
+    assert len(ops) == len(THE_PATCH)
 
 
-def test_strings_of_the_template_survive_and_are_never_tested() -> None:
-    template = a_template(annotations={"note": "a < b & “ü”"})
-    ops = json.loads(json.dumps(template_patch(a_patch(template))))
-    assert ops[3]["value"]["metadata"]["annotations"] == {"note": "a < b & “ü”"}
+STRANGE = "a < b && c > d ✓ ärger “日本語” \u2028 {{ $x }}"
+WRITTEN_AS_THEY_ARE = [
+    pytest.param({"spec": {"fieldOfTheFuture": {"deep": [1]}}}, id="W1 a field nobody knows yet"),
+    pytest.param({"spec": {"nodeName": None, "volumes": []}}, id="W1 null and empty"),
+    pytest.param({"$patch": "replace", "spec": {}}, id="W11 $patch is a key like any other"),
+    pytest.param(
+        {"spec": {"$setElementOrder/containers": [{"name": "a"}]}},
+        id="W11 so are all directives of a strategic merge",
+    ),
+    pytest.param({"metadata": {"annotations": {"note": STRANGE}}}, id="W14 what JSON escapes"),
+    pytest.param({"metadata": {"annotations": {STRANGE: ""}}}, id="W14 in a key, too"),
+]
+
+
+@pytest.mark.parametrize("template", WRITTEN_AS_THEY_ARE)
+def test_a_template_is_written_as_it_was_kept_and_never_tested(template: Json) -> None:
+    metadata = {"labels": {"app": "frontend"}, **template.get("metadata", {})}
+    kept = {**template, "metadata": metadata}
+    ops = json.loads(json.dumps(template_patch(a_patch(kept))))
+    (written,) = [op["value"] for op in ops if op["path"] == "/spec/template"]
+    assert written == kept
     assert all(str(op["value"]).isascii() for op in ops if op["op"] == "test")
+
+
+NEVER_WRITTEN = [
+    pytest.param("/spec/replicas", id="W13 replicas"),
+    pytest.param("/spec", id="W13 nor the spec as a whole"),
+    pytest.param("/metadata/annotations", id="W2 the map of annotations as a whole"),
+    pytest.param(
+        "/metadata/annotations/kubernetes.io~1change-cause",
+        id="W2 change-cause: it is copied to later releases",
+    ),
+    pytest.param("/metadata/labels", id="labels of the Deployment"),
+]
+
+
+@pytest.mark.parametrize("path", NEVER_WRITTEN)
+def test_never_written(path: str) -> None:
+    assert path not in [op["path"] for op in template_patch(a_patch(a_template()))]
 
 
 def test_the_patch_leaves_the_template_it_was_given_alone() -> None:
@@ -431,3 +622,45 @@ def test_a_marker_of_no_time_is_nobodys(at: str) -> None:
 
 def test_a_number_that_no_status_can_hold_is_garbage() -> None:
     assert revision_number({"deployment.kubernetes.io/revision": "1" * 16}) == 0
+
+
+CREATED = "2026-11-23T08:00:00Z"
+
+
+def wrote(time: str, *fields: str, **more: str) -> Json:
+    return {"time": time, "fieldsV1": {field: {} for field in fields}, **more}
+
+
+CHANGED = [
+    pytest.param([], 8, id="no entry: when it was created"),
+    pytest.param([wrote("2026-11-23T09:00:00Z", "f:data")], 9, id="when its content was written"),
+    pytest.param(
+        [wrote("2026-11-23T10:00:00Z", "f:data"), wrote("2026-11-23T09:00:00Z", "f:data")],
+        10,
+        id="the newest of several",
+    ),
+    pytest.param(
+        [wrote("2026-11-23T10:00:00Z", "f:status", subresource="status")],
+        8,
+        id="a write of its status is none",
+    ),
+    pytest.param(
+        [wrote("2026-11-23T10:00:00Z", "f:metadata")], 8, id="whoever owns only labels wrote none"
+    ),
+    pytest.param(
+        [wrote("2026-11-23T10:00:00Z", "f:metadata", "f:data")],
+        10,
+        id="whoever owns content may have written that or an annotation",
+    ),
+    pytest.param([wrote("yesterday", "f:data"), {}], 8, id="an entry without an instant is none"),
+]
+
+
+@pytest.mark.parametrize(("entries", "hour"), CHANGED)
+def test_when_the_content_of_an_object_was_changed(entries: list[Json], hour: int) -> None:
+    metadata = {"creationTimestamp": CREATED, "managedFields": entries}
+    assert changed_at(metadata) == datetime(2026, 11, 23, hour, tzinfo=UTC)
+
+
+def test_when_something_was_changed_that_tells_nothing_is_unknown() -> None:
+    assert changed_at({}) is None

@@ -18,11 +18,15 @@ from incident_rollback.controller.reconcile import (
     Wake,
     is_worth_writing,
 )
-from incident_rollback.crd.v1alpha1 import IncidentRollback, Phase, Policy
+from incident_rollback.crd.v1alpha1 import IncidentRollback, Phase, Policy, TargetStatus
 from incident_rollback.domain.conditions import get
 from incident_rollback.domain.incident import IncidentFacts
 from incident_rollback.domain.names import intent_of
 from incident_rollback.domain.ownership import Owner, Tool
+from incident_rollback.domain.surroundings import (
+    Trial,
+    Warning,  # noqa: A004  # Kubernetes' own word
+)
 from incident_rollback.domain.workload import Workload, WorkloadRef
 from incident_rollback.errors import (
     ConflictError,
@@ -38,6 +42,7 @@ from tests.builders import (
     HOME,
     REF,
     UID,
+    a_broken_pod,
     a_marker,
     a_pod,
     a_revision,
@@ -51,12 +56,17 @@ from tests.builders import (
     an_update,
     claimed,
     frozen,
+    hash_of,
+    image_of,
     outcome,
+    timed_out,
+    undone,
 )
 from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.store import FakeStore
 from tests.fakes.timeline import FakeTimeline
+from tests.unit.controller.crowd import Crowd
 from tests.unit.controller.fast_time import elapsed, in_fast_time, let_run
 
 INCIDENT = "incident-1"
@@ -154,6 +164,15 @@ class World:
     def message(self) -> str:
         ready = get(self.stored.status.conditions, "Ready")
         return ready.message if ready else ""
+
+    @property
+    def end(self) -> str:
+        """Phase and reason, e.g. "Succeeded RolledBack"."""
+        return f"{self.stored.status.phase} {self.reason}"
+
+    def change(self, happens: Callable[[Workload], Workload]) -> None:
+        """Have something happen to the workload."""
+        self.cluster.put(happens(self.cluster.workloads[REF]))
 
     @property
     def told(self) -> list[str]:
@@ -359,42 +378,68 @@ async def test_suspended_until_its_time_is_over_it_is_refused_and_no_start_is_to
     assert RESTORED not in world.told
 
 
-def scaled(world: World) -> Callable[[], None]:
-    """Return what the HPA does between two calls: it writes the generation, not the template."""
+def scaled(there: Workload) -> Workload:
+    """What the HPA does: it moves the generation, and not the template."""
+    return replace(there, generation=there.generation + 1, observed_generation=99, wanted=4)
 
-    def scale() -> None:
-        there = world.cluster.workloads[REF]
-        world.cluster.put(
-            replace(there, generation=there.generation + 1, observed_generation=99, wanted=4)
-        )
 
-    return scale
+def deployed(there: Workload) -> Workload:
+    """A newer release comes, by somebody's hand."""
+    newer = a_revision(9, created_at=after(seconds=1))
+    return replace(
+        scaled(there),
+        template=newer.template,
+        number=newer.number,
+        revisions=(newer, *there.revisions),
+    )
+
+
+def made_again(there: Workload) -> Workload:
+    return replace(there, uid="made-again")
+
+
+def churned(there: Workload) -> Workload:
+    """Its status is written, as it is all the time while pods crash."""
+    return replace(there, ready=1, available=1)
+
+
+SINCE_IT_WAS_READ = [
+    pytest.param(
+        scaled,
+        [8],
+        "Succeeded RolledBack",
+        id="W3 scaled: the same template, by the new generation",
+    ),
+    pytest.param(
+        deployed, [], "Refused ChangedSinceRequest", id="W3 deployed: another template stands"
+    ),
+    pytest.param(made_again, [], "Failed WorkloadGone", id="W4 deleted and made again"),
+    pytest.param(
+        churned, [7], "Succeeded RolledBack", id="W5 only its status was written: no obstacle"
+    ),
+]
+
+
+@pytest.mark.parametrize(("happens", "generations", "end"), SINCE_IT_WAS_READ)
+@in_fast_time
+async def test_what_happens_between_the_look_and_the_patch(
+    happens: Callable[[Workload], Workload], generations: list[int], end: str
+) -> None:
+    world = HookedWorld()
+    world.hooked.before_save = [lambda: world.change(happens)]
+    await world.until_settled()
+    assert [patch.generation for patch in world.cluster.restored] == generations
+    assert world.end == end
 
 
 @in_fast_time
-async def test_w3_a_bare_422_is_read_again_and_tried_again() -> None:
+async def test_a_bare_422_is_read_again_at_once() -> None:
     world = HookedWorld()
-    world.hooked.before_save = [scaled(world)]
+    world.hooked.before_save = [lambda: world.change(scaled)]
     taken = await world.turn()
     assert world.cluster.restored == []
     assert taken.after < 0.3
     assert outcome((await world.turn()).move) == "Restore 1"
-    assert [patch.generation for patch in world.cluster.restored] == [8]
-
-
-@in_fast_time
-async def test_w3_a_bare_422_and_another_template_stands() -> None:
-    def deploy() -> None:
-        world.cluster.put(
-            a_workload(a_revision(3), a_revision(2), generation=8, observed_generation=8)
-        )
-
-    world = HookedWorld()
-    world.hooked.before_save = [deploy]
-    await world.turn()
-    await world.turn()
-    assert world.cluster.restored == []
-    assert (world.stored.status.phase, world.reason) == (Phase.REFUSED, "ChangedSinceRequest")
 
 
 @in_fast_time
@@ -415,6 +460,117 @@ async def test_w9_a_policy_that_refuses_the_patch_is_a_refusal_of_ours() -> None
     (text,) = world.timeline.texts(INCIDENT)
     assert "images from &lt;dockerhub&gt; @\u200ball are forbidden" in text
     assert [u.key for u in world.stored.status.updates] == ["end"]  # No start: it never began.
+
+
+@in_fast_time
+async def test_p10_what_a_trial_refuses_is_refused_before_anything_is_claimed() -> None:
+    world = World()
+    world.cluster.trials[(image_of(1),)] = Trial("Rejected", "policy 'signed' denied request")
+    await world.turn()
+    assert (world.stored.status.phase, world.reason) == (Phase.REFUSED, "Rejected")
+    assert world.stored.status.claimed_at is None
+    assert world.cluster.calls.count("restore") == 0
+
+
+@in_fast_time
+async def test_p10_the_next_that_can_be_trusted_is_tried_and_taken() -> None:
+    older = a_revision(1, created_at=ago(days=9))
+    best = a_revision(2, available=3, created_at=ago(days=2))
+    world = World(workload=a_workload(a_revision(3), best, older))
+    world.cluster.trials[(image_of(2),)] = Trial("Rejected", "policy 'signed' denied request")
+    await world.turn()
+    assert world.cluster.calls.count("try") == 2
+    (patch,) = world.cluster.restored
+    assert patch.template == older.template
+
+
+CRASHED = a_broken_pod(
+    reason="CrashLoopBackOff", exit_code=1, name="checkout-7d9-x", uid="p-1", container="app",
+    logs="Previous",
+)  # fmt: skip
+BACK_OFF = Warning("BackOff", "Back-off restarting failed container", ago(seconds=50))
+SHOWN = (
+    "1 of 1 pod in CrashLoopBackOff (exit code 1), e.g. pod checkout-7d9-x, container app{event} "
+    "(kubectl logs checkout-7d9-x -c app -n production --previous)"
+)
+
+
+@in_fast_time
+async def test_how_it_fails_is_noted_before_that_is_gone_and_told_with_the_start() -> None:
+    world = World(workload=a_workload(pods=(CRASHED,)))
+    world.cluster.warnings["p-1"] = BACK_OFF
+    await world.until_settled()
+    event = "; last event BackOff at 02:13:10: 'Back-off restarting failed container'"
+    assert world.stored.status.from_ is not None
+    assert world.stored.status.from_.evidence == SHOWN.format(event=event)
+    start, end = world.timeline.texts(INCIDENT)
+    assert SHOWN.format(event=event) in start
+    assert "1 of 1 pod in CrashLoopBackOff (exit code 1). Not rolled back" in end
+    assert world.cluster.calls.count("warnings") == 1
+    assert "nodes" not in world.cluster.calls
+
+
+@in_fast_time
+async def test_d9_without_an_event_the_rest_is_said() -> None:
+    world = World(workload=a_workload(pods=(CRASHED,)))
+    await world.turn()
+    assert world.stored.status.from_ is not None
+    assert world.stored.status.from_.evidence == SHOWN.format(event="")
+    assert world.cluster.calls.count("warnings") == 1
+    assert len(world.cluster.restored) == 1
+
+
+@in_fast_time
+async def test_what_comes_from_around_asks_first_and_changes_nothing() -> None:
+    silent = a_pod(is_ready=False, ready_since=None, uid="p-1", node="n-1")
+    world = World(workload=a_workload(a_revision(2), a_revision(1), pods=(silent, silent)))
+    world.cluster.nodes["n-1"] = False
+    await world.until_settled()
+    assert (world.stored.status.phase, world.reason) == (Phase.REFUSED, "ApprovalRequired")
+    assert "nodes are not ready (n-1)" in world.message
+    assert "unlikely to help" in world.timeline.texts(INCIDENT)[-1]
+    assert (world.cluster.restored, world.cluster.calls.count("nodes")) == ([], 1)
+
+
+@in_fast_time
+async def test_what_did_not_help_is_shown_by_a_pod_of_what_was_restored() -> None:
+    world = World()
+    world.cluster.rolls_out = False
+    await world.turn()
+    world.cluster.put(
+        undone(
+            pods=(replace(CRASHED, pod_template_hash=hash_of(1)),),
+            health="starting",
+            progress=timed_out(after(seconds=9)),
+            marker=a_marker(of=world.stored),
+        )
+    )
+    world.cluster.warnings["p-1"] = BACK_OFF
+    await world.turn()
+    assert (world.stored.status.phase, world.reason) == (Phase.FAILED, "ProgressDeadlineExceeded")
+    told = world.timeline.texts(INCIDENT)[-1]
+    assert "e.g. pod checkout-7d9-x, container app; last event BackOff at 02:13:10" in told
+    assert "Next: look at it: kubectl logs checkout-7d9-x -c app -n production --previous" in told
+
+
+@in_fast_time
+async def test_a_trial_that_is_forbidden_is_waited_for_and_claims_nothing() -> None:
+    world = World()
+    world.cluster.trials[(image_of(1),)] = ForbiddenError("may not patch deployments")
+    taken = await world.turn()
+    assert (world.stored.status.phase, world.reason) == (Phase.PENDING, "PermissionMissing")
+    assert taken.after == 2.0
+    world.cluster.trials.clear()
+    await world.until_settled()
+    assert world.reason == "RolledBack"
+
+
+@in_fast_time
+async def test_a_trial_is_made_once_for_a_claim_and_never_after_it() -> None:
+    world = World()
+    await world.until_settled()
+    assert world.cluster.calls.count("try") == 1
+    assert world.cluster.calls.index("try") < world.cluster.calls.index("restore")
 
 
 @in_fast_time
@@ -442,25 +598,54 @@ async def test_a_403_at_the_patch_is_refused_when_its_time_is_over() -> None:
     assert world.cluster.restored == []
 
 
-@in_fast_time
-async def test_w6_an_unknown_outcome_that_was_applied() -> None:
+TIMED_OUT = UnavailableError("timed out")
+
+
+def went_in() -> World:
     world = World()
-    world.cluster.lost = [UnavailableError("timed out")]
-    with pytest.raises(UnavailableError):
-        await world.turn()
-    await world.until_settled()
-    assert len(world.cluster.restored) == 1
-    assert world.reason == "RolledBack"
+    world.cluster.lost = [TIMED_OUT]
+    return world
 
 
+def did_not_go_in() -> World:
+    return HookedWorld(TIMED_OUT)
+
+
+LOST_ANSWERS = [
+    pytest.param(went_in, None, 1, "Succeeded RolledBack", id="W6 it went in: watched, not again"),
+    pytest.param(
+        went_in, deployed, 1, "Failed Superseded", id="W6 it went in, and was deployed over"
+    ),
+    pytest.param(did_not_go_in, None, 1, "Succeeded RolledBack", id="W7 it did not: once, then"),
+    pytest.param(
+        did_not_go_in, scaled, 1, "Succeeded RolledBack", id="W7 it did not, and was scaled"
+    ),
+    pytest.param(
+        did_not_go_in,
+        deployed,
+        0,
+        "Refused ChangedSinceRequest",
+        id="W7 it did not, and what was deployed meanwhile stands",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arrange", "happens", "patches", "end"), LOST_ANSWERS)
 @in_fast_time
-async def test_w7_an_unknown_outcome_that_was_not_applied() -> None:
-    world = HookedWorld(UnavailableError("timed out"))
+async def test_when_the_answer_to_the_patch_is_lost(
+    arrange: Callable[[], World],
+    happens: Callable[[Workload], Workload] | None,
+    patches: int,
+    end: str,
+) -> None:
+    world = arrange()
     with pytest.raises(UnavailableError):
         await world.turn()
-    assert world.cluster.restored == []
+    if happens is not None:
+        world.change(happens)
     await world.until_settled()
-    assert len(world.cluster.restored) == 1
+    assert len(world.cluster.restored) == patches
+    assert world.end == end
 
 
 @in_fast_time
@@ -522,16 +707,235 @@ async def test_a_claim_that_another_process_has_ended_is_not_patched() -> None:
     assert world.cluster.restored == []
 
 
-@in_fast_time
-async def test_two_controllers_at_once_patch_once() -> None:
-    """Both hold the same version; the second has not heard of what the first one wrote."""
-    world = World()
-    before = world.stored
-    await world.turn()
+async def by_one_process(world: World, before: IncidentRollback) -> None:
+    await world.turn(before)
+    with pytest.raises(ConflictError):
+        await world.turn(before)
+
+
+async def by_another_one_later(world: World, before: IncidentRollback) -> None:
+    await world.turn(before)
     world.start()
     with pytest.raises(ConflictError):
         await world.turn(before)
+
+
+async def by_two_at_once(world: World, before: IncidentRollback) -> None:
+    first = world.reconciler
+    world.start()
+    turns = (one.turn(before, Memory(), Wake(asyncio.Event())) for one in (first, world.reconciler))
+    ends = await asyncio.gather(*turns, return_exceptions=True)
+    assert [type(end) for end in ends].count(ConflictError) == 1
+
+
+TWICE = [
+    pytest.param(by_one_process, id="W8 by one process"),
+    pytest.param(by_another_one_later, id="W8 by another process that has not heard of it"),
+    pytest.param(by_two_at_once, id="W8 by two processes at once"),
+]
+
+
+@pytest.mark.parametrize("handle", TWICE)
+@in_fast_time
+async def test_a_version_that_is_handled_twice_is_patched_for_once(
+    handle: Callable[[World, IncidentRollback], Awaitable[None]],
+) -> None:
+    world = World()
+    await handle(world, world.stored)
+    await world.until_settled()
     assert len(world.cluster.restored) == 1
+    assert world.end == "Succeeded RolledBack"
+
+
+# --- the caps of an environment ---
+
+ONE = Policy(stable_seconds=5, hold_seconds=20, max_concurrent=1)
+ONE_AN_HOUR = Policy(stable_seconds=5, hold_seconds=20, max_per_hour=1)
+
+
+def cap(world: World, policy: Policy) -> None:
+    world.store.environments["production"] = an_environment(policy=policy)
+
+
+def beside(phase: Phase = Phase.ROLLING_BACK, **changes: Any) -> IncidentRollback:
+    """Return a rollback of another workload of the environment, patched a minute ago."""
+    target = {"environment": "production", "namespace": "production", "name": "cart", "uid": "cart"}
+    target |= changes.pop("target", {})
+    known = {"claimed_at": ago(minutes=1), "patched_at": ago(minutes=1), **changes}
+    status = a_status(phase, **known, target=TargetStatus.model_validate(target))
+    return a_rollback(name="cart", uid="zzz", incident=None, status=status)
+
+
+@in_fast_time
+async def test_capped_it_waits_for_its_turn_is_told_once_and_goes_by_itself() -> None:
+    world = HookedWorld()
+    cap(world, ONE)
+    world.store.put(beside())
+    mine = world.store.rollbacks[KEY]
+    assert outcome((await world.turn(mine)).move) == "Wait TooManyAtOnce"
+    assert world.told == []  # It may be over in a moment.
+    for _ in range(3):
+        world.clock.advance(10)
+        taken = await world.turn(world.store.rollbacks[KEY])
+        assert outcome(taken.move) == "Wait TooManyAtOnce"
+    assert len(world.told) == 1
+    assert "production has 1 rollback (cart) before this one" in world.timeline.texts(INCIDENT)[0]
+    world.store.put(beside(Phase.SUCCEEDED))
+    assert outcome((await world.turn(world.store.rollbacks[KEY])).move) == "Claim 1"
+    assert len(world.cluster.restored) == 1
+
+
+@in_fast_time
+async def test_capped_it_looks_for_other_claims_right_before_the_patch() -> None:
+    """A claim of the same instant was stored first; ours says so when it goes after all."""
+    world = HookedWorld()
+    cap(world, ONE)
+    world.hooked.before_environments = [lambda: None, put(world, beside())]
+    taken = await world.turn()
+    assert world.cluster.restored == []
+    assert (world.store.rollbacks[KEY].status.phase, taken.after) == (Phase.ROLLING_BACK, 0.0)
+    world.clock.advance(10)
+    assert outcome((await world.turn(world.store.rollbacks[KEY])).move) == "Wait TooManyAtOnce"
+    assert "nothing was changed so far" in world.timeline.texts(INCIDENT)[-1]
+    assert ready_of(world.store.rollbacks[KEY]) == "TooManyAtOnce"
+    world.store.put(beside(Phase.SUCCEEDED))
+    said: list[str] = []
+    world.hooked.before_environments = [
+        lambda: None,
+        lambda: said.append(ready_of(world.store.rollbacks[KEY])),
+    ]
+    assert outcome((await world.turn(world.store.rollbacks[KEY])).move) == "Restore 1"
+    assert said == ["RollingBack"]  # Before it looks for the others, who count on what it says.
+    assert len(world.cluster.restored) == 1
+
+
+def put(world: World, rollback: IncidentRollback) -> Callable[[], None]:
+    """Return what another process does: it stores a rollback."""
+
+    def happens() -> None:
+        world.store.put(rollback)
+
+    return happens
+
+
+def ready_of(rollback: IncidentRollback) -> str:
+    ready = get(rollback.status.conditions, "Ready")
+    return ready.reason if ready else ""
+
+
+@in_fast_time
+async def test_the_cap_is_read_again_right_before_the_patch() -> None:
+    world = HookedWorld()
+    world.store.put(beside())
+    world.hooked.before_environments = [lambda: None, lambda: cap(world, ONE)]
+    await world.turn(world.store.rollbacks[KEY])
+    assert world.cluster.restored == []
+    cap(world, QUICK)
+    await world.turn(world.store.rollbacks[KEY])
+    assert len(world.cluster.restored) == 1
+
+
+THIS_HOUR = [
+    pytest.param(beside(Phase.SUCCEEDED), "Wait TooManyThisHour", id="one that succeeded"),
+    pytest.param(beside(Phase.FAILED), "Wait TooManyThisHour", id="one that failed"),
+    pytest.param(beside(), "Wait TooManyThisHour", id="one that is under way"),
+    pytest.param(beside(Phase.SUCCEEDED, patched_at=ago(minutes=61)), "Claim 1", id="an old one"),
+    pytest.param(
+        beside(Phase.SUCCEEDED, target={"environment": "staging"}), "Claim 1", id="of staging"
+    ),
+    pytest.param(
+        beside(Phase.SUCCEEDED, target={"environment": ""}),
+        "Wait TooManyThisHour",
+        id="a targetRef of the namespace",
+    ),
+    pytest.param(
+        beside(Phase.SUCCEEDED, target={"environment": "", "namespace": "shop"}),
+        "Claim 1",
+        id="a targetRef of another namespace",
+    ),
+    pytest.param(beside(Phase.REFUSED, patched_at=None), "Claim 1", id="one that was refused"),
+]
+
+
+@pytest.mark.parametrize(("other", "move"), THIS_HOUR)
+@in_fast_time
+async def test_what_ended_within_the_hour_is_found(other: IncidentRollback, move: str) -> None:
+    world = World()
+    cap(world, ONE_AN_HOUR)
+    world.store.put(other)
+    taken = await world.turn(world.store.rollbacks[KEY])
+    assert outcome(taken.move) == move
+    assert len(world.cluster.restored) == (move == "Claim 1")
+
+
+@in_fast_time
+async def test_for_a_target_ref_what_ended_in_its_namespace_is_found() -> None:
+    world = World(a_rollback(target_ref={"name": "checkout"}, namespace="production"))
+    cap(world, ONE_AN_HOUR)
+    key = ("production", KEY[1])
+    world.store.put(beside(Phase.SUCCEEDED, target={"environment": "production"}))
+    assert outcome((await world.turn(world.store.rollbacks[key])).move) == "Wait TooManyThisHour"
+    world.store.put(beside(Phase.SUCCEEDED, target={"namespace": "shop"}))
+    assert outcome((await world.turn(world.store.rollbacks[key])).move) == "Claim 1"
+
+
+@in_fast_time
+async def test_one_that_ends_between_the_look_and_the_patch_counts_for_the_hour() -> None:
+    world = HookedWorld()
+    cap(world, ONE_AN_HOUR)
+    world.hooked.before_environments = [lambda: None, put(world, beside(Phase.SUCCEEDED))]
+    await world.turn()
+    assert world.cluster.restored == []
+
+
+LISTS = [
+    pytest.param(QUICK, 3, id="no cap: nobody pays for it"),
+    pytest.param(ONE, 3, id="at once: what has claimed is listed anyway"),
+    pytest.param(ONE_AN_HOUR, 7, id="the hour: what has ended as well, for each look"),
+]
+
+
+@pytest.mark.parametrize(("policy", "times"), LISTS)
+@in_fast_time
+async def test_what_ended_is_listed_only_where_an_hour_is_bounded(
+    policy: Policy, times: int
+) -> None:
+    world = World()
+    cap(world, policy)
+    await world.turn()
+    assert len(world.cluster.restored) == 1
+    assert world.store.calls.count("list") == times
+
+
+CROWDS = [
+    pytest.param((0.0,), 0.01, id="one process"),
+    pytest.param((0.0,), 1.5, id="one process, on a slow API server"),
+    pytest.param((0.0, 0.0), 0.02, id="two processes at once"),
+    pytest.param((0.0, -3.0), 0.1, id="two processes whose clocks differ"),
+]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("ahead", "seconds"), CROWDS)
+@in_fast_time
+async def test_asked_for_all_at_once_no_more_than_allowed_are_under_way_and_all_go(
+    ahead: tuple[float, ...], seconds: float, seed: int
+) -> None:
+    policy = Policy(max_concurrent=2, stable_seconds=3, hold_seconds=0, max_age_seconds=3600)
+    crowd = Crowd(6, policy, seed=seed, seconds=seconds)
+    await crowd.live(*ahead)
+    assert len(crowd.ended(Phase.SUCCEEDED, "RolledBack")) == len(crowd.cluster.restored) == 6
+    assert crowd.cluster.most <= 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+@in_fast_time
+async def test_asked_for_all_at_once_no_more_than_allowed_go_within_the_hour(seed: int) -> None:
+    policy = Policy(max_per_hour=2, stable_seconds=3, hold_seconds=0, max_age_seconds=60)
+    crowd = Crowd(6, policy, seed=seed)
+    await crowd.live(0.0)
+    assert len(crowd.ended(Phase.SUCCEEDED, "RolledBack")) == len(crowd.cluster.restored) == 2
+    assert len(crowd.ended(Phase.REFUSED, "TooManyThisHour")) == 4
 
 
 # --- what FireHydrant knows ---

@@ -3,16 +3,18 @@ from typing import Any
 
 import pytest
 
-from incident_rollback.crd.v1alpha1 import IncidentRollback, Policy
+from incident_rollback.crd.v1alpha1 import MAX_TEXT, IncidentRollback, Policy
 from incident_rollback.domain.aim import choose, restore
-from incident_rollback.domain.moves import Claim, Preview, Refuse, Restore
+from incident_rollback.domain.moves import Claim, Preview, Refuse, Restore, Wait
 from incident_rollback.domain.plan import plan_of
+from incident_rollback.domain.surroundings import Surroundings, Trial
 from tests.builders import (
     WORKLOAD_UID,
     a_revision,
     a_rollback,
     a_template,
     a_workload,
+    after,
     an_incident,
     an_observation,
     claimed,
@@ -52,7 +54,12 @@ PERMISSIONS = [
         "Preview 1",
         id="a drill stays one, approved or not",
     ),
-    pytest.param(a_rollback(to={"revision": 9}), Policy(), "Refuse RevisionNotFound", id="S16"),
+    pytest.param(
+        a_rollback(to={"revision": 9}),
+        Policy(),
+        "Refuse RevisionNotFound",
+        id="S16 the revision asked for is not there",
+    ),
 ]
 
 
@@ -69,6 +76,47 @@ def test_drills_known_by_firehydrant_alone() -> None:
     assert isinstance(choose(seen, WORKLOAD), Preview)
 
 
+def tried(*outcomes: tuple[int, Trial]) -> Surroundings:
+    return Surroundings(trials={hash_of(number): trial for number, trial in outcomes})
+
+
+NO = Trial("Rejected", 'webhook "images" denied the request: unsigned')
+MAY_NOT = Wait("PermissionMissing", "controller may not patch deployments.apps", "let it in")
+TRIALS = [
+    pytest.param(a_rollback(), Trial("Accepted"), None, "Claim 1", id="the cluster says yes"),
+    pytest.param(a_rollback(), Trial("Unknown", "no dry run"), None, "Claim 1",
+                 id="P11 what cannot be tried is not refused"),
+    pytest.param(a_rollback(), NO, None, "Refuse Rejected", id="P10 a refusal is the reason"),
+    pytest.param(a_rollback(to={"revision": 1}), NO, None, "Refuse Rejected",
+                 id="P10 a refusal of what was asked for is the reason"),
+    pytest.param(a_rollback(), Trial("Denied"), MAY_NOT, "Wait PermissionMissing",
+                 id="a missing permission is waited for, before anything is claimed"),
+    pytest.param(a_rollback(dry_run=True), Trial("Denied"), MAY_NOT, "Preview 1",
+                 id="who may only look may have a preview"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rollback", "trial", "denied", "move"), TRIALS)
+def test_what_the_cluster_says_to_the_very_patch(
+    rollback: IncidentRollback, trial: Trial, denied: Wait | None, move: str
+) -> None:
+    seen = an_observation(rollback, WORKLOAD, around=tried((1, trial)), denied=denied)
+    assert outcome(choose(seen, WORKLOAD)) == move
+
+
+def test_an_approval_covers_the_doubts_that_it_was_given_for() -> None:
+    old = an_incident(started_at=after(days=8))
+    asked = choose(an_observation(a_rollback(incident=old), WORKLOAD), WORKLOAD)
+    assert isinstance(asked, Refuse)
+    assert asked.aim is not None
+    assert [doubt.code for doubt in asked.aim.doubts] == ["ReleaseIsOld"]
+    digest = asked.aim.plan.digest
+    approved = an_observation(a_rollback(plan_digest=digest, incident=old), WORKLOAD)
+    assert outcome(choose(approved, WORKLOAD)) == "Claim 1"
+    without_doubt = an_observation(a_rollback(plan_digest=digest), WORKLOAD)
+    assert outcome(choose(without_doubt, WORKLOAD)) == "Refuse PlanChanged"
+
+
 REFUSALS: list[Any] = [
     pytest.param(a_rollback(), REQUIRED, DIGEST, id="the plan that wants approval"),
     pytest.param(a_rollback(plan_digest=OLD_DIGEST), Policy(), DIGEST, id="the plan of now"),
@@ -83,8 +131,40 @@ def test_a_refusal_says_which_plan_it_is(
     assert isinstance(move, Refuse)
     assert digest in move.message + move.fix
     if move.reason == "ApprovalRequired":
-        assert move.plan is not None
-        assert move.plan.digest == digest
+        assert move.aim is not None
+        assert move.aim.plan.digest == digest
+
+
+def test_what_is_to_be_approved_is_said_in_full() -> None:
+    move = choose(an_observation(workload=WORKLOAD, policy=REQUIRED), WORKLOAD)
+    assert isinstance(move, Refuse)
+    assert move.message == (
+        "the environment asks for approval. The plan is to go back to revision 1 (3 pods of it "
+        "still serve): container app: image checkout:1.2 -> checkout:1.1. It would replace "
+        "revision 2, deployed 2026-11-23 02:04 UTC (10 min before this was asked for), last "
+        "written by kubectl-set: 3 of 3 pods in ImagePullBackOff, e.g. pod checkout-hash-2-x "
+        "(kubectl describe pod checkout-hash-2-x -n production). Not rolled back: replicas, "
+        "strategy, HorizontalPodAutoscaler"
+    )
+
+
+def test_what_is_to_be_approved_fits_into_a_condition_with_the_command() -> None:
+    """The command comes last there, and must not be cut."""
+    env = [{"name": f"VARIABLE_{n}"} for n in range(200)]
+    secrets = [{"secretRef": {"name": f"secret-{n}"}} for n in range(200)]
+    old = a_revision(1, template=a_template("checkout:1.1", env=env, envFrom=secrets), available=3)
+    workload = a_workload(a_revision(2), old)
+    move = choose(an_observation(workload=workload, policy=REQUIRED), workload)
+    assert isinstance(move, Refuse)
+    assert len(f"{move.message}. Next: {move.fix}") <= MAX_TEXT
+
+
+def test_a_plan_that_has_changed_is_said_as_it_is_now() -> None:
+    move = choose(an_observation(a_rollback(plan_digest=OLD_DIGEST), WORKLOAD), WORKLOAD)
+    assert isinstance(move, Refuse)
+    assert "to go back to revision 1: container app: image checkout:1.2 -> " in move.message
+    assert move.aim is not None
+    assert move.aim.plan == plan_of(WORKLOAD, WORKLOAD.revisions[1])
 
 
 def test_the_claim_freezes_what_was_seen() -> None:
@@ -100,7 +180,8 @@ def test_the_claim_freezes_what_was_seen() -> None:
         "uid": WORKLOAD_UID,
         "managed_by": (),
     }
-    assert aim.from_ == frozen(2)
+    shown = ", e.g. pod checkout-hash-2-x (kubectl describe pod checkout-hash-2-x -n production)"
+    assert aim.from_ == frozen(2, evidence=f"3 of 3 pods in ImagePullBackOff{shown}")
     assert aim.to == frozen(1)
     assert aim.revision is WORKLOAD.revisions[1]
     assert aim.plan.digest == DIGEST

@@ -116,6 +116,25 @@ def test_when_the_live_template_became_current(told: str, at: datetime | None) -
     assert History.of(workload).became_current_at(workload) == at
 
 
+EARLY = FIRST + timedelta(hours=47)
+SLOW = [
+    pytest.param("Recreate", EARLY, EARLY, id="the old pods had to go first: when it was written"),
+    pytest.param("Recreate", None, FIRST + timedelta(hours=48), id="nobody knows when it was"),
+    pytest.param("Recreate", WRITTEN, FIRST + timedelta(hours=48), id="a later write is a restart"),
+    pytest.param(
+        "RollingUpdate", EARLY, FIRST + timedelta(hours=48), id="its ReplicaSet is prompt"
+    ),
+]
+
+
+@pytest.mark.parametrize(("strategy", "written", "at"), SLOW)
+def test_a_replica_set_that_comes_late(
+    strategy: str, written: datetime | None, at: datetime
+) -> None:
+    workload = replace(a_story("1=A 2=B", written=written), strategy=strategy)
+    assert History.of(workload).became_current_at(workload) == at
+
+
 def test_when_nobody_knows_when_the_template_was_written() -> None:
     workload = a_story("1=A 2=B 3=A", written=None)
     assert History.of(workload).became_current_at(workload) is None

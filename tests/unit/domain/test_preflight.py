@@ -74,6 +74,20 @@ def test_no_exception_is_made_for_an_explicit_request(workload: dict[str, Any], 
 SLOW = a_workload(a_revision(3, history=(1,)), a_revision(2), health="starting")
 BROKEN = undone(health="failing")
 
+
+def test_what_was_rolled_back_and_is_not_healthy_is_shown_by_one_of_its_pods() -> None:
+    crashed = a_broken_pod(
+        1, "OOMKilled", exit_code=137, name="checkout-7d9-x", container="app", logs="Previous"
+    )
+    move = decide(an_observation(None, replace(BROKEN, pods=(crashed,))))
+    assert isinstance(move, Refuse)
+    assert move.reason == "AlreadyRolledBack"
+    assert move.message.endswith(
+        "1 of 1 pod in OOMKilled (exit code 137), e.g. pod checkout-7d9-x, container app (look at "
+        "it: kubectl logs checkout-7d9-x -c app -n production --previous)"
+    )
+
+
 ALREADY_ROLLED_BACK = [
     pytest.param(undone(), "Succeed AlreadyThere", id="and healthy: there"),
     pytest.param(

@@ -1,5 +1,6 @@
 """What a decision leaves in the status, and that nothing is told twice."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,11 +12,13 @@ from incident_rollback.crd.v1alpha1 import (
     IncidentRollback,
     IncidentRollbackStatus,
     Phase,
+    Policy,
 )
 from incident_rollback.domain.aim import choose
 from incident_rollback.domain.conditions import get
 from incident_rollback.domain.moves import (
     Claim,
+    Doubt,
     Fail,
     Hold,
     Move,
@@ -247,6 +250,22 @@ def test_an_illegal_move_is_a_bug() -> None:
         recorded(claimed(Phase.REFUSED), SUCCEED)
 
 
+GOES_ON = [
+    pytest.param("TooManyAtOnce", Policy(max_concurrent=1), "RollingBack", id="its turn has come"),
+    pytest.param("Paused", Policy(max_per_hour=1), "RollingBack", id="it is mended"),
+    pytest.param("Paused", Policy(), "Paused", id="no cap: nobody counts, and no write is due"),
+]
+
+
+@pytest.mark.parametrize(("reason", "policy", "says"), GOES_ON)
+def test_a_claim_that_waited_says_that_it_goes_where_others_count(
+    reason: str, policy: Policy, says: str
+) -> None:
+    waited = claimed(conditions=(a_condition("Ready", "Unknown", reason),))
+    status = recorded(waited, Restore(a_workload().revisions[1]), policy=policy)
+    assert conditions(status)["Ready"] == f"Unknown {says}"
+
+
 def test_waiting_says_until_when() -> None:
     ready = get(recorded(a_rollback(), WAIT).conditions, "Ready")
     assert ready is not None
@@ -289,14 +308,35 @@ def test_a_preview_claims_nothing() -> None:
     ready = get(status.conditions, "Ready")
     assert ready is not None
     assert the_claim().aim.plan.digest in ready.message
+    assert "It would ask first" not in ready.message
+
+
+def test_a_preview_says_that_it_would_ask_first() -> None:
+    doubts = (Doubt("ReleaseIsOld", "it had run for 8 d"),)
+    aim = replace(the_claim().aim, doubts=doubts)
+    status = recorded(a_rollback(), Preview(aim))
+    ready = get(status.conditions, "Ready")
+    assert ready is not None
+    assert ready.message.endswith("It would ask first: it had run for 8 d.")
+    assert "It would ask first: it had run for 8 d. Plan" in status.updates[-1].text
+
+
+def test_what_to_do_next_is_never_cut() -> None:
+    """It has the digest that approves, or the command."""
+    fix = "f" * 300
+    for move in (Refuse("OptedOut", "m" * 900, fix), Fail("WorkloadGone", "m" * 900, fix)):
+        ready = get(recorded(claimed(), move).conditions, "Ready")
+        assert ready is not None
+        assert len(ready.message) == MAX_TEXT
+        assert ready.message.endswith(f"m…. Next: {fix}")
 
 
 def test_a_plan_that_wants_approval_is_recorded() -> None:
-    plan = the_claim().aim.plan
-    status = recorded(a_rollback(), Refuse("ApprovalRequired", "asks", "approve it", plan))
-    assert (status.plan, status.claimed_at) == (plan, None)
-    kept = recorded(claimed(plan=plan), REFUSE)
-    assert kept.plan == plan
+    aim = the_claim().aim
+    status = recorded(a_rollback(), Refuse("ApprovalRequired", "asks", "approve it", aim))
+    assert (status.plan, status.claimed_at) == (aim.plan, None)
+    kept = recorded(claimed(plan=aim.plan), REFUSE)
+    assert kept.plan == aim.plan
 
 
 def test_the_patch_is_recorded_when_it_is_seen() -> None:

@@ -1,4 +1,4 @@
-"""How far a rollout has come; `V…` are the scenarios of the research notes."""
+"""How far a rollout has come; `V…` are the scenarios of docs/scenarios.md."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -188,8 +188,44 @@ def test_failing_pods_are_not_ready_and_say_why() -> None:
     assert failing_pods(workload, a_revision(2)) == (bad,)
 
 
+ENDED = a_broken_pod(2, "Evicted", finished_at=ago(minutes=9), created_at=ago(days=3))
+ENDED_PODS = [
+    pytest.param((ENDED,), True, id="nothing has replaced it"),
+    pytest.param((ENDED, a_pod(2, is_ready=False)), True, id="what replaced it is not ready"),
+    pytest.param(
+        (ENDED, a_pod(2, is_ready=False, created_at=ago(minutes=8, seconds=51))),
+        True,
+        id="what replaced it took a moment to be made",
+    ),
+    pytest.param(
+        (ENDED, a_pod(2, is_ready=False, created_at=ago(minutes=8, seconds=49))),
+        False,
+        id="what is not ready came later",
+    ),
+    pytest.param((ENDED, a_pod(2)), False, id="what replaced it is well"),
+    pytest.param((a_broken_pod(1, "Evicted", finished_at=NOW),), False, id="of another revision"),
+]
+
+
+@pytest.mark.parametrize(("pods", "counts"), ENDED_PODS)
+def test_a_pod_that_was_evicted_counts_until_what_replaced_it_is_well(
+    pods: tuple[Pod, ...], counts: bool
+) -> None:
+    workload = a_workload(pods=pods)
+    assert workload.live is not None
+    assert bool(failing_pods(workload, workload.live)) is counts
+
+
+def test_of_a_revision_that_wants_no_pods_none_is_failing() -> None:
+    assert failing_pods(a_workload(pods=(ENDED,)), a_revision(2, desired=0)) == ()
+
+
 CALM = [
     pytest.param(a_pod(), False, id="ready since before"),
+    pytest.param(
+        a_broken_pod(finished_at=ago(minutes=1)), False, id="evicted, and replaced, before"
+    ),
+    pytest.param(a_broken_pod(finished_at=after(seconds=1)), True, id="evicted since"),
     pytest.param(a_pod(is_ready=False), True, id="not ready any more"),
     pytest.param(a_pod(crashed_at=after(seconds=1)), True, id="V13 crashed, and ready again"),
     pytest.param(a_pod(crashed_at=ago(seconds=1)), False, id="crashed while it started"),

@@ -1,5 +1,6 @@
 """The words on the timeline: what whoever is on call reads at four in the morning."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -24,6 +25,7 @@ from tests.builders import (
     a_condition,
     a_revision,
     a_rollback,
+    a_template,
     a_workload,
     after,
     ago,
@@ -64,7 +66,8 @@ TEXTS = [
     pytest.param(
         timeline.start_text(a_rollback(), aim_at()),
         "Rolling checkout in production back to checkout:1.1 (revision 1; 3 pods of it still "
-        "serve). It is on checkout:1.2 (revision 2): 3 of 3 pods in ImagePullBackOff.\n"
+        "serve). It is on checkout:1.2 (revision 2): 3 of 3 pods in ImagePullBackOff, e.g. pod "
+        "checkout-hash-2-x (kubectl describe pod checkout-hash-2-x -n production).\n"
         f"Next: wait for it; I say when it is healthy, or that it is not {NAME}",
         id="start",
     ),
@@ -134,10 +137,35 @@ def test_telling_reads_like_a_colleague(text: str, expected: str) -> None:
 
 def test_telling_a_preview_has_the_plan_and_what_is_not_in_it() -> None:
     aim = aim_at()
+    assert timeline.preview_text(a_rollback(), aim) == (
+        "Dry run, nothing was changed. A rollback would take checkout in production to "
+        "checkout:1.1 (revision 1; 3 pods of it still serve). It is on checkout:1.2 (revision 2), "
+        "deployed 2026-11-23 02:04 UTC (10 min before this was asked for), last written by "
+        "kubectl-set: 3 of 3 pods in ImagePullBackOff, e.g. pod checkout-hash-2-x (kubectl "
+        "describe pod checkout-hash-2-x -n production). Changes: container app: image "
+        "checkout:1.2 -> checkout:1.1. Not rolled back: replicas, strategy, "
+        "HorizontalPodAutoscaler. "
+        f"Plan {aim.plan.digest}.\n"
+        f"Next: run the step that rolls back, or the one that approves this plan {NAME}"
+    )
+
+
+def test_telling_a_preview_names_the_configuration_that_the_target_will_find() -> None:
+    env_from = [{"configMapRef": {"name": "web"}}, {"secretRef": {"name": "db"}}]
+    old = a_revision(1, template=a_template("checkout:1.1", envFrom=env_from), available=3)
+    text = timeline.preview_text(a_rollback(), aim_at(a_workload(a_revision(2), old)))
+    assert "HorizontalPodAutoscaler, ConfigMap web, Secret db. Plan" in text
+
+
+def test_telling_a_preview_of_a_great_change_keeps_its_digest_and_says_how_much_is_left_out() -> (
+    None
+):
+    env = [{"name": f"VERY_LONG_NAME_OF_A_VARIABLE_{n}"} for n in range(200)]
+    old = a_revision(1, template=a_template("checkout:1.1", env=env), available=3)
+    aim = aim_at(a_workload(a_revision(2), old))
     text = timeline.preview_text(a_rollback(), aim)
-    assert text.startswith("Dry run, nothing was changed. A rollback would take checkout in ")
-    assert "Changes: container app: image checkout:1.2 -> checkout:1.1." in text
-    assert "Not rolled back: ConfigMaps, Secrets, replicas." in text
+    assert "env VERY_LONG_NAME_OF_A_VARIABLE_0 added" in text
+    assert re.search(r"; and \d+ more\. Not rolled back: ", text)
     assert f"Plan {aim.plan.digest}." in text
 
 
@@ -157,10 +185,42 @@ def test_whoever_is_passed_over_is_named_in_the_first_note() -> None:
     assert "Passed over: revision 2 (" in timeline.start_text(a_rollback(), aim_at(workload))
 
 
-def test_never_say_more_than_was_seen_of_a_moved_tag() -> None:
-    same = claimed(Phase.SUCCEEDED, patched_at=NOW, from_=frozen(2, images=("checkout:1.1",)))
-    text = timeline.succeeded_text(same, SUCCEED, after(seconds=61))
-    assert "if a tag was moved, this brings no other image back" in text
+SAME_TAGS = aim_at(
+    a_workload(a_revision(2, template=a_template("checkout:1.1", args=["-v"])), a_revision(1))
+)
+OTHER_TAGS = aim_at()
+
+
+def previews(aim: Aim) -> str:
+    return timeline.preview_text(a_rollback(), aim)
+
+
+def starts(aim: Aim) -> str:
+    return timeline.start_text(a_rollback(), aim)
+
+
+def asks(aim: Aim) -> str:
+    return timeline.refused_text(a_rollback(), Refuse("ApprovalRequired", "asks", "do", aim))
+
+
+def ended(aim: Aim) -> str:
+    done = claimed(Phase.SUCCEEDED, patched_at=NOW, from_=aim.from_, to=aim.to)
+    return timeline.succeeded_text(done, SUCCEED, after(seconds=61))
+
+
+SAYING_IT = [
+    pytest.param(previews, id="P9 in a preview"),
+    pytest.param(asks, id="P9 when somebody shall approve"),
+    pytest.param(starts, id="P9 at the start"),
+    pytest.param(ended, id="P9 at the end"),
+]
+
+
+@pytest.mark.parametrize("text_of", SAYING_IT)
+def test_never_say_more_than_was_seen_of_a_moved_tag(text_of: Callable[[Aim], str]) -> None:
+    moved = "if a tag was moved, this brings no other image back"
+    assert moved in text_of(SAME_TAGS)
+    assert moved not in text_of(OTHER_TAGS)
 
 
 def test_never_say_that_something_was_restored_that_nobody_saw() -> None:
@@ -333,10 +393,11 @@ def test_an_edit_is_sent_again_as_the_same_message() -> None:
     assert len(edited.text) == MAX_UPDATE_TEXT
 
 
-def test_a_wait_for_a_moment_is_no_news() -> None:
-    busy = Wait("Busy", "another one", "wait")
-    assert not timeline.is_worth_telling(busy, timedelta(seconds=9))
-    assert timeline.is_worth_telling(busy, timedelta(seconds=10))
+@pytest.mark.parametrize("reason", ["Busy", "NotObserved", "TooManyAtOnce", "TooManyThisHour"])
+def test_a_wait_for_a_moment_is_no_news(reason: str) -> None:
+    brief = Wait(reason, "another one", "wait")
+    assert not timeline.is_worth_telling(brief, timedelta(seconds=9))
+    assert timeline.is_worth_telling(brief, timedelta(seconds=10))
     assert timeline.is_worth_telling(WAIT, timedelta(0))
 
 

@@ -1,5 +1,6 @@
 """After the patch: how it goes, how it ended, and what came after the end."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -8,9 +9,10 @@ import pytest
 
 from incident_rollback.crd.v1alpha1 import IncidentRollback, Phase, Policy
 from incident_rollback.domain.decision import decide
-from incident_rollback.domain.moves import Fail, Hold, Succeed, Wait, Watch
+from incident_rollback.domain.moves import Fail, Hold, News, Succeed, Wait, Watch
 from incident_rollback.domain.observation import Observation
-from incident_rollback.domain.workload import Workload
+from incident_rollback.domain.surroundings import Surroundings, Warning  # noqa: A004
+from incident_rollback.domain.workload import Revision, Workload
 from tests.builders import (
     NOW,
     a_broken_pod,
@@ -402,19 +404,87 @@ def test_how_often_the_hold_looks(seconds: float, pause: float) -> None:
     assert move.after == pytest.approx(pause)
 
 
-def test_v20_the_target_fails_too_and_the_next_that_can_be_trusted_is_named() -> None:
-    ran = a_revision(1, created_at=ago(days=9))
-    bad = a_revision(3, created_at=ago(minutes=9))
+FAILURES = [
+    pytest.param(10, "ProgressDeadlineExceeded", id="Kubernetes gave up"),
+    pytest.param(631, "VerifyDeadlineExceeded", id="we gave up"),
+]
+RAN_FOR_DAYS = a_revision(1, created_at=ago(days=9))
+STILL_SERVES = a_revision(1, created_at=ago(days=9), available=2)
+REPLACED_AT_ONCE = a_revision(1, created_at=ago(days=2, minutes=1))
+NEXT = "The next that can be trusted is revision 1 "
+DO_IT = "kubectl irb rollback deploy/checkout -n production --to-revision 1"
+NEXT_ONES = [
+    pytest.param(
+        (RAN_FOR_DAYS,),
+        f"{NEXT}(it ran 7 d before it was replaced): {DO_IT}",
+        id="V20 the next that can be trusted is named with its command, and not tried",
+    ),
+    pytest.param(
+        (STILL_SERVES,),
+        f"{NEXT}(2 pods of it still serve): {DO_IT}",
+        id="V20 so is one whose pods still serve",
+    ),
+    pytest.param((REPLACED_AT_ONCE,), "", id="V20 none is named without evidence that it works"),
+    pytest.param((), "", id="V20 none is named where only the bad one is left"),
+]
+
+
+@pytest.mark.parametrize(("others", "words"), NEXT_ONES)
+@pytest.mark.parametrize(("seconds", "reason"), FAILURES)
+def test_when_the_target_fails_too_nothing_more_is_tried(
+    others: Sequence[Revision], words: str, seconds: int, reason: str
+) -> None:
     target = a_revision(4, history=(2,), created_at=ago(days=2))
-    workload = a_workload(target, bad, ran, health="starting", progress=timed_out(after(seconds=9)))
-    rollback = claimed(patched_at=NOW)
-    frozen_to = rollback.status.to
-    assert frozen_to is not None
-    to = frozen_to.model_copy(update={"pod_template_hash": target.pod_template_hash})
-    status = rollback.status.model_copy(update={"to": to})
-    seen = an_observation(rollback.model_copy(update={"status": status}), workload)
-    move = decide(replace(seen, now=after(seconds=10)))
+    bad = a_revision(3, created_at=ago(minutes=9))
+    gave_up = timed_out(after(seconds=9)) if reason.startswith("Progress") else None
+    workload = a_workload(target, bad, *others, health="starting", progress=gave_up)
+    to = frozen(2, pod_template_hash=target.pod_template_hash)
+    move = decide(looked(claimed(patched_at=NOW, to=to), workload, after(seconds=seconds)))
     assert isinstance(move, Fail)
-    assert move.reason == "ProgressDeadlineExceeded"
-    assert "revision 1 (it ran 7 d before it was replaced)" in move.fix
-    assert "kubectl irb rollback deploy/checkout -n production --to-revision 1" in move.fix
+    assert move.reason == reason
+    assert "kubectl describe pod checkout-hash-2-x -n production" in move.fix
+    assert words in move.fix
+    assert ("--to-revision" in move.fix) is bool(words)
+
+
+SHOWN = bad_pod(name="checkout-7d9-x", uid="p-1", container="app", logs="Previous", reason="Error")
+HEARD = Surroundings(warnings={"p-1": Warning("BackOff", "Back-off restarting", NOW)})
+ILL_ENDS = [
+    pytest.param(
+        PATCHED,
+        undone(health="starting", pods=(SHOWN,), progress=timed_out(after(seconds=1))),
+        20,
+        id="Kubernetes gave up",
+    ),
+    pytest.param(PATCHED, undone(health="starting", pods=(SHOWN,)), 631, id="we gave up"),
+    pytest.param(CALM, undone(pods=(SHOWN,)), 20, id="V13 a crash within the calm"),
+    pytest.param(
+        ended(),
+        replace(CRASHING, pods=(replace(SHOWN, created_at=ago(minutes=9)),)),
+        30,
+        id="a crash within the hold",
+    ),
+]
+
+
+@pytest.mark.parametrize(("rollback", "workload", "seconds"), ILL_ENDS)
+def test_what_is_not_well_in_the_end_is_shown_by_one_of_its_pods(
+    rollback: IncidentRollback, workload: Workload, seconds: int
+) -> None:
+    move = decide(looked(rollback, workload, after(seconds=seconds), around=HEARD))
+    told = move.news if isinstance(move, Hold) else move
+    assert isinstance(told, (Fail, News))
+    assert (
+        "1 of 1 pod in Error, e.g. pod checkout-7d9-x, container app; last event BackOff at "
+        "02:14:00: 'Back-off restarting'"
+    ) in told.message
+    assert told.fix.startswith(
+        "look at it: kubectl logs checkout-7d9-x -c app -n production --previous"
+    )
+
+
+def test_while_it_is_watched_the_pods_are_not_named() -> None:
+    workload = undone(health="starting", pods=(SHOWN,))
+    move = decide(looked(PATCHED, workload, after(seconds=5), around=HEARD))
+    assert isinstance(move, Watch)
+    assert move.message == "0 of 3 pods available, 1 of 1 pod in Error"

@@ -1,0 +1,71 @@
+"""
+What shows why pods are not well, beside the pods: the latest Warning Events, and their nodes.
+
+A help for people, and best effort: what may not be read, or is not answered at once, is unknown.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Final, TypeVar
+
+from incident_rollback.clients.connection import Connection, resource_path
+from incident_rollback.clients.translate import is_node_ready, latest_warning
+from incident_rollback.domain.raw import children
+from incident_rollback.domain.surroundings import Warning  # noqa: A004  # Kubernetes' own word
+from incident_rollback.errors import RollbackError
+
+LOOK_SECONDS: Final = 0.5
+"""A rollback waits no longer for any of this."""
+MAX_EVENTS: Final = 20
+"""About one object; the API server counts repeated ones up in one Event."""
+
+_Found = TypeVar("_Found")
+
+
+async def read_warnings(
+    connection: Connection, namespace: str, uids: Collection[str], *, within: float = LOOK_SECONDS
+) -> Mapping[str, Warning | None]:
+    """Return the latest Warning Event about each object, within so many seconds; raise nothing."""
+
+    async def read(uid: str) -> Warning | None:
+        answer = await connection.call(
+            "GET",
+            resource_path("api", "v1", "namespaces", namespace, "events"),
+            query={
+                "fieldSelector": f"involvedObject.uid={uid},type=Warning",
+                "limit": str(MAX_EVENTS),
+            },
+            timeout=within,
+        )
+        return latest_warning(children(answer.json, "items")) if answer.status < 400 else None
+
+    return await _each(read, uids, within)
+
+
+async def read_nodes(
+    connection: Connection, names: Collection[str], *, within: float = LOOK_SECONDS
+) -> Mapping[str, bool | None]:
+    """Say of each node whether it is ready, within so many seconds; raise nothing."""
+
+    async def read(name: str) -> bool | None:
+        path = resource_path("api", "v1", "nodes", name)
+        answer = await connection.call("GET", path, timeout=within)
+        return is_node_ready(answer.json) if answer.status < 400 else None
+
+    return await _each(read, names, within)
+
+
+async def _each(
+    read: Callable[[str], Awaitable[_Found | None]], keys: Collection[str], within: float
+) -> Mapping[str, _Found | None]:
+    """Read all of them at once; a connection that broke is tried again within the same time."""
+
+    async def look(key: str) -> _Found | None:
+        try:
+            async with asyncio.timeout(within):
+                return await read(key)
+        except (RollbackError, TimeoutError):
+            return None
+
+    asked = tuple(keys)
+    return dict(zip(asked, await asyncio.gather(*map(look, asked)), strict=True))
