@@ -7,7 +7,9 @@ namespace that is also the environment's name, its RollbackEnvironment, one heal
 words for what people do around an incident.  Witness of what our processes did is the API server's
 audit log: `patches`, `writes`.
 
-There are no short limits here: what is waited for comes at once or the test has failed.
+There are no short limits here: what is waited for comes at once or the test has failed.  And what
+is waited for stays, so that a slow look does not miss it: where a moment matters it is made to
+last, by `hold_patches`, or by a calm that ends when the test says so, by `end_calm`.
 """
 
 import http.client
@@ -20,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from tests.e2e import shifted
-from tests.sandbox.api import Json, path_to
+from tests.sandbox.api import ApiError, Json, path_to
 from tests.sandbox.audit import AuditRecord
 from tests.sandbox.components import Component, base_environment
 from tests.sandbox.firehydrant import Delivery, Entry, StandIn
@@ -30,12 +32,13 @@ from tests.sandbox.processes import Proc
 from tests.sandbox.sandbox import HOME_NAMESPACE, Sandbox
 from tests.sandbox.simulation import BROKEN_IMAGE
 from tests.sandbox.waiting import PATIENCE_SECONDS, wait_for
-from tests.sandbox.workloads import a_deployment, images_of, revision_of
+from tests.sandbox.workloads import APPS, a_deployment, images_of, revision_of
 
 ROOT: Final = Path(__file__).parents[2]
 API_VERSION: Final = "incidentrollback.dev/v1alpha1"
 ROLLBACKS: Final = "incidentrollbacks"
 ENVIRONMENTS: Final = "rollbackenvironments"
+ADMISSION: Final = "admissionregistration.k8s.io/v1"
 
 CONTROLLER_ACCOUNT: Final = "incident-rollback-controller"
 BRIDGE_ACCOUNT: Final = "incident-rollback-bridge"
@@ -45,12 +48,16 @@ TARGET_ROLE: Final = "incident-rollback-target"
 
 FINAL: Final = frozenset({"Succeeded", "Failed", "Refused", "Previewed"})
 QUICK: Final[Mapping[str, Any]] = {
-    "maxAgeSeconds": 60,
     "stableSeconds": 1,
     "holdSeconds": 2,
     "cooldownSeconds": 0,
 }
 """The policy of a stage, unless a test gives other values."""
+FIELD_MANAGER: Final = "incident-rollback"
+HELD: Final = http.client.INTERNAL_SERVER_ERROR
+"""What the API server answers to a patch that `hold_patches` holds up."""
+NOWHERE: Final = "https://127.0.0.1:1/"
+"""Nobody listens there."""
 SHOWN_LINES: Final = 40
 NO_SHIFT: Final = timedelta(0)
 
@@ -203,6 +210,7 @@ class Stage:
 
     def clear(self) -> None:
         """Take everything away, and restore what the next stage relies on."""
+        self.sandbox.api.delete(self._hold_path)
         self.operator.as_usual()
         for name, namespace in self._known().items():
             self.sandbox.api.delete(path_to(API_VERSION, ROLLBACKS, namespace, name))
@@ -300,8 +308,65 @@ class Stage:
         """Delete an IncidentRollback."""
         self.sandbox.api.delete(self.path_of(name))
 
+    def hold_patches(self) -> None:
+        """
+        Hold the operator's patches up: what it claims is stored, and nothing is changed.
+
+        An admission webhook is asked for them, and is away; the operator tries again and again,
+        and acts as soon as `let_patches` takes the webhook back.  Dry runs pass, and so does what
+        others write.
+        """
+        by_us = "has(request.options.fieldManager) && request.options.fieldManager"
+        webhook = {
+            "name": "hold.example.com",
+            "clientConfig": {"url": NOWHERE},
+            "failurePolicy": "Fail",
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.namespace}},
+            "rules": [
+                {
+                    "apiGroups": ["apps"],
+                    "apiVersions": ["v1"],
+                    "operations": ["UPDATE"],
+                    "resources": ["deployments"],
+                }
+            ],
+            "matchConditions": [
+                {"name": "by-us", "expression": f"{by_us} == '{FIELD_MANAGER}'"},
+                {"name": "for-real", "expression": "!(has(request.dryRun) && request.dryRun)"},
+            ],
+        }
+        name = self._hold_path.rpartition("/")[2]
+        self.sandbox.api.apply(
+            self._hold_path,
+            {
+                "apiVersion": ADMISSION,
+                "kind": "ValidatingWebhookConfiguration",
+                "metadata": {"name": name},
+                "webhooks": [webhook],
+            },
+        )
+        wait_for(self._is_held, f"patches of {self.namespace}/{self.name} to be held up")
+
+    def let_patches(self) -> None:
+        """Let them through again."""
+        self.sandbox.api.delete(self._hold_path)
+        wait_for(
+            lambda: not self._is_held(), f"patches of {self.namespace}/{self.name} to be let in"
+        )
+
+    def end_calm(self, **policy: Any) -> None:
+        """
+        Have the calm after a rollout end now, however long it was to be, by another policy.
+
+        A policy is read with the claim, and once by each process that goes on: another one does.
+        """
+        self.map(policy=policy)
+        self.operator.controller.begin_again()
+
     def forbid_patches(self) -> None:
-        """Take the right to patch Deployments away: claims are stored, and nothing is changed."""
+        """Take the right to patch Deployments away, which is given namespace by namespace."""
         self._grant(["get", "list"])
         self.wait_allowed("patch", "deployments", allowed=False)
 
@@ -329,6 +394,20 @@ class Stage:
             return is_it
 
         return self.wait_status(name, is_there, f"{phase} {reason or ''}".strip())
+
+    def wait_held(self, name: str) -> None:
+        """Wait until a rollback has claimed and a patch of it was held up; see `hold_patches`."""
+        self.wait_phase(name, "RollingBack")
+        uid = self.rollback(name)["metadata"]["uid"]
+        self.sandbox.audit.wait_for(
+            lambda record: (
+                self._is_patch(record)
+                and record.code == HELD
+                and uid in str(record.request_object)  # The marker names it.
+            ),
+            f"a patch of {name} to be held up; the controller said\n{self.operator.log()}",
+            since=self.since,
+        )
 
     def wait_settled(self, name: str) -> Json:
         """Wait until nothing is left to do for a rollback; return the status."""
@@ -435,10 +514,13 @@ class Stage:
 
         That is: in its namespace, or of its IncidentRollbacks and of Events about them.  The
         status of the RollbackEnvironment, which is written when it is looked at, is left out.
+        They come in the order in which they were asked for: what is answered at the same time is
+        logged in any order.
         """
         known = self._known()
         records = self.sandbox.settled_audit().records(self.since)
-        return [r for r in records if r.is_write and is_ours(r) and self._concerns(r, known)]
+        ours = [r for r in records if r.is_write and is_ours(r) and self._concerns(r, known)]
+        return sorted(ours, key=lambda record: record.received_at)
 
     def timeline(self, incident: str) -> tuple[Entry, ...]:
         """Return what is on the incident, oldest first."""
@@ -457,6 +539,22 @@ class Stage:
     @property
     def _environment_path(self) -> str:
         return path_to(API_VERSION, ENVIRONMENTS, HOME_NAMESPACE, self.namespace)
+
+    @property
+    def _hold_path(self) -> str:
+        name = f"hold-{self.namespace}"
+        return path_to(ADMISSION, "validatingwebhookconfigurations", name=name)
+
+    def _is_held(self) -> bool:
+        """Say whether a patch under the operator's name would be held up; this one is empty."""
+        path = path_to(APPS, "deployments", self.namespace, self.name)
+        try:
+            self.sandbox.api.patch(path, {}, fieldManager=FIELD_MANAGER)
+        except ApiError as error:
+            if error.status != HELD:
+                raise
+            return True
+        return False
 
     def _grant(self, verbs: list[str]) -> None:
         path = path_to("rbac.authorization.k8s.io/v1", "roles", self.namespace, TARGET_ROLE)
@@ -478,6 +576,7 @@ class Stage:
         return (
             record.user == CONTROLLER_USER
             and (record.verb, record.resource) == ("patch", "deployments")
+            and not record.is_dry_run
             and (record.namespace, record.name) == (self.namespace, self.name)
         )
 
@@ -514,3 +613,9 @@ def reason_of(status: Json) -> str:
     """Return the reason of Ready; "" before the first turn."""
     ready = condition(status, "Ready")
     return ready["reason"] if ready else ""
+
+
+def keys_of(status: Json) -> list[str]:
+    """Return the keys of the updates, in order; without progress, which a slow rollout has."""
+    updates: Iterable[Json] = status.get("updates", [])
+    return [update["key"] for update in updates if update["key"] != "progress"]

@@ -6,21 +6,31 @@ Every command runs as a process of its own and its output is a pipe, as in CI.
 
 import json
 import sys
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
 
+from incident_rollback.clients.translate import template_patch, to_workload
+from incident_rollback.crd.v1alpha1 import SERVICE_LABEL
+from incident_rollback.domain.changes import changes_between
+from incident_rollback.domain.plan import plan_of
+from incident_rollback.domain.template import template_key
+from incident_rollback.domain.workload import Revision, Workload
+from incident_rollback.ports import TemplatePatch
 from tests.e2e.conftest import SetStage
 from tests.e2e.stage import Stage, reason_of
+from tests.sandbox.api import Json, path_to
 from tests.sandbox.components import base_environment
 from tests.sandbox.processes import Completed
 from tests.sandbox.sandbox import HOME_NAMESPACE
 from tests.sandbox.simulation import BROKEN_IMAGE
 from tests.sandbox.waiting import wait_for
-from tests.sandbox.workloads import GOOD_IMAGE
+from tests.sandbox.workloads import GOOD_IMAGE, a_deployment
 
 FINE, NO, WRONG_USE, TIMED_OUT = range(4)
 ESCAPE: Final = "\x1b"
+SECRET: Final = "s3cret-of-the-bad-release"
 
 
 def run(stage: Stage, *args: str, code: int = FINE, **env: str) -> Completed:
@@ -100,6 +110,99 @@ def test_a_preview_makes_nothing_and_agrees_with_a_dry_run(stage: Stage) -> None
     assert stage.attempts() == []
 
 
+def a_great_change(stage: Stage) -> None:
+    """Deploy a bad release that differs in more than its image, and see it crash-loop."""
+    container = {
+        "name": "app",
+        "image": BROKEN_IMAGE,
+        "env": [{"name": "PASSWORD", "value": SECRET}, {"name": "REGION", "value": "eu"}],
+        "resources": {"limits": {"memory": "64Mi"}},
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": 8080}},
+    }
+    volume = {"name": "config", "configMap": {"name": "checkout-v2", "optional": True}}
+    template = {
+        "metadata": {"annotations": {"checksum/config": SECRET}},
+        "spec": {"containers": [container], "volumes": [volume]},
+    }
+    stage.sandbox.workloads.patch_template(stage.namespace, stage.name, template)
+    stage.wait_broken()
+
+
+def snapshot(stage: Stage) -> Workload:
+    """Return the Deployment and its ReplicaSets as the operator reads them."""
+    workloads, where = stage.sandbox.workloads, (stage.namespace, stage.name)
+    return to_workload(stage.deployment(), workloads.replica_sets(*where), ())
+
+
+def dry_run_by_the_server(stage: Stage, workload: Workload, to: Revision) -> Json:
+    """Return the template that the API server would store for the very patch of a rollback."""
+    patch = TemplatePatch(
+        ref=workload.ref,
+        uid=workload.uid,
+        generation=workload.generation,
+        revision=workload.number,
+        template=to.template,
+        marker="nobody",
+    )
+    path = path_to("apps/v1", "deployments", stage.namespace, stage.name)
+    answer = stage.sandbox.api.patch(path, template_patch(patch), "json", dryRun="All")
+    template: Json = answer["spec"]["template"]
+    return template
+
+
+def test_a_preview_a_dry_run_and_the_server_agree(set_stage: SetStage) -> None:
+    stage = set_stage(a_deployment(env={"REGION": "us"}))
+    a_great_change(stage)
+    shown = data(run(stage, "preview", *here(stage), "-o", "json"))["status"]
+    dry = stage.wait_phase(stage.request({"dryRun": True}), "Previewed")
+    assert shown["plan"] == dry["plan"]
+    assert shown["plan"]["changes"] == [
+        f"container app: image {BROKEN_IMAGE} -> {GOOD_IMAGE}",
+        "container app: env PASSWORD removed",
+        "container app: env REGION changes",
+        "container app: readinessProbe removed",
+        "container app: resources.limits.memory 64Mi -> none",
+        "volume config removed",
+        "metadata.annotations.checksum/config removed",
+    ]
+    page = run(stage, "preview", *here(stage)).stdout
+    assert SECRET not in json.dumps(shown) + json.dumps(dry) + page
+    assert shown["plan"]["changes"][4] in page
+
+    workload = snapshot(stage)
+    to = workload.revision(shown["to"]["podTemplateHash"])
+    assert to is not None
+    template = dry_run_by_the_server(stage, workload, to)
+    assert template_key(template) == to.key
+    assert plan_of(workload, replace(to, template=template)).digest == shown["plan"]["digest"]
+    assert changes_between(workload.template, template) == shown["plan"]["changes"]
+    assert stage.deployment()["metadata"]["generation"] == workload.generation
+
+
+def test_an_approval_is_of_the_very_plan_that_was_shown(stage: Stage) -> None:
+    """What comes between is shown anew, and acted on only when that is approved."""
+    stage.break_it()
+    made = run(stage, "rollback", *here(stage), "--dry-run", "-o", "json").stdout
+    first = json.loads(made)
+    a_great_change(stage)
+    before = stage.deployment()["spec"]
+    where = ("-n", stage.namespace, "-o", "json")
+    refused = data(run(stage, "approve", first["metadata"]["name"], *where, code=NO))
+    assert reason_of(refused["status"]) == "PlanChanged"
+    assert stage.deployment()["spec"] == before
+    assert stage.attempts() == []
+    old, new = first["status"]["plan"], refused["status"]["plan"]
+    assert new["digest"] != old["digest"]
+    assert set(old["changes"]) < set(new["changes"])
+    now = data(run(stage, "preview", *here(stage), "-o", "json"))["status"]["plan"]
+    assert now == new
+    done = data(run(stage, "approve", refused["metadata"]["name"], *where))
+    assert done["spec"]["planDigest"] == new["digest"]
+    assert (done["status"]["phase"], done["status"]["plan"]) == ("Succeeded", new)
+    assert stage.images() == [GOOD_IMAGE]
+    assert len(stage.patches()) == 1
+
+
 def test_a_preview_of_what_is_refused_is_a_no(stage: Stage) -> None:
     told = run(stage, "preview", *here(stage), code=NO).stdout
     assert "Refused NothingToRollBackTo: there is no other revision in the history" in told
@@ -167,6 +270,12 @@ def test_a_calm_afternoon_and_one_that_is_not(set_stage: SetStage) -> None:
     deep = rows()["Checkout API"]
     assert (deep["ready"], deep["revisions"]) == (True, 2)
     assert deep["workload"] == f"{stage.namespace}/checkout"
+    stage.map()
+    stage.sandbox.workloads.label(stage.namespace, stage.name, {SERVICE_LABEL: "shop-checkout"})
+    labelled = rows()
+    assert "Checkout API" not in labelled
+    assert labelled["shop-checkout"]["workload"] == f"{stage.namespace}/checkout"
+    assert labelled["shop-checkout"]["ready"]
     stage.map(services=services, suspend=True)
     assert not rows()[""]["ready"]
     told = run(stage, "check", code=NO).stdout

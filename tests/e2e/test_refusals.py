@@ -145,18 +145,18 @@ REFUSALS: Final = [
     ),
     pytest.param(
         Refusal("OwnedByController", "belongs to ConfigMap/the-owner", give_to_an_owner),
-        id="a controller owns it",
+        id="P4 a controller owns it",
     ),
     pytest.param(
         Refusal("OptedOut", "never: its schema only goes forward", opt_out),
         id="its owners said never",
     ),
     pytest.param(
-        Refusal("Deleting", "is being deleted", delete_and_hold), id="it is on its way out"
+        Refusal("Deleting", "is being deleted", delete_and_hold), id="P5 it is on its way out"
     ),
     pytest.param(
         Refusal("RevisionNotFound", "has no revision 7", form="ours", how={"to_revision": 7}),
-        id="the revision asked for is not there",
+        id="S16 the revision asked for is not there",
     ),
     pytest.param(
         Refusal(
@@ -165,7 +165,7 @@ REFUSALS: Final = [
             form="ours",
             how={"to_revision": 2},
         ),
-        id="it runs the revision asked for and fails",
+        id="S17 it runs the revision asked for and fails",
     ),
 ]
 
@@ -181,6 +181,7 @@ def test_refused_at_once_when(stage: Stage, case: Refusal) -> None:
     assert case.says in note
 
 
+@pytest.mark.scenario("S12")
 def test_refused_at_once_when_there_is_no_history(stage: Stage) -> None:
     assert "there is no other revision" in refused(stage, "NothingToRollBackTo")
 
@@ -196,6 +197,7 @@ def test_refused_at_once_when_a_request_elsewhere_names_the_service(stage: Stage
     see_untouched(stage, before)
 
 
+@pytest.mark.scenario("S17")
 def test_what_was_asked_for_runs_and_is_healthy_so_it_is_there_already(stage: Stage) -> None:
     stage.break_it()
     stage.undo()
@@ -212,16 +214,16 @@ def test_what_was_asked_for_runs_and_is_healthy_so_it_is_there_already(stage: St
 
 def test_the_target_is_pruned_after_the_claim_and_nothing_is_changed(stage: Stage) -> None:
     stage.break_it()
-    stage.forbid_patches()
+    stage.hold_patches()
     incident = stage.declare()
     name = stage.ask(incident=incident)
-    stage.wait_phase(name, "RollingBack", "PermissionMissing")
+    stage.wait_held(name)
     before = stage.deployment()
     (good, _) = stage.sandbox.workloads.replica_sets(stage.namespace, stage.name)
     api = stage.sandbox.api
     api.delete(path_to(APPS, "replicasets", stage.namespace, good["metadata"]["name"]))
-    stage.allow_patches()
     ready = see_refused(stage, name, "RevisionNotFound")
+    stage.let_patches()  # Not before: a turn may have seen the ReplicaSet, and be about to patch.
     assert "revision 1 " in ready["message"]
     assert "nothing was changed" in ready["message"]
     assert stage.patches() == []
@@ -377,6 +379,7 @@ FLUX: Final = {
 """The marks that a Flux Kustomization leaves on what it reconciles."""
 
 
+@pytest.mark.scenario("P6")
 def test_p6_what_flux_brings_back_is_refused_with_the_command_that_pauses_it(
     set_stage: SetStage,
 ) -> None:
@@ -387,6 +390,7 @@ def test_p6_what_flux_brings_back_is_refused_with_the_command_that_pauses_it(
     assert "kustomize.toolkit.fluxcd.io/reconcile=disabled" in note
 
 
+@pytest.mark.scenario("P6")
 def test_p6_the_policy_may_say_go_on_and_the_note_says_what_will_bring_it_back(
     set_stage: SetStage,
 ) -> None:

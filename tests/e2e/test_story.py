@@ -32,8 +32,10 @@ from tests.sandbox.workloads import GOOD_IMAGE, a_deployment, is_pod_ready
 SERVICE: Final = "sockshop-frontend"
 CONTAINER: Final = "nginx-1"
 FIELD_MANAGER: Final = "incident-rollback"
-MOST_STATUS_WRITES: Final = 5
-"""The claim, the end, what was told, the hold; and one for a rollout that takes its time."""
+STATUS_WRITES: Final = 4
+"""The claim, the end, that it was told, the hold."""
+SHARED_SECONDS: Final = 2.0
+"""What may wait is written once in so long: one write more for a life of three seconds."""
 AT_ONCE: Final = 10
 HOUR: Final = timedelta(hours=1)
 
@@ -43,6 +45,7 @@ def sockshop(set_stage: SetStage) -> Stage:
     return set_stage(a_deployment(SERVICE, container=CONTAINER))
 
 
+@pytest.mark.scenario("S1", "S3", "V1")
 def test_the_story(sockshop: Stage) -> None:
     """A bad deploy, its incident, Relay's step: the pods are back, and everybody was told."""
     stage = sockshop
@@ -94,7 +97,8 @@ def see_the_patch(stage: Stage, name: str) -> None:
 
 def see_the_writes(stage: Stage) -> None:
     """All that is written over a life, in order; kopf, which could write a lot, writes nothing."""
-    told = [what_was_written(record) for record in stage.writes()]
+    writes = stage.writes()
+    told = [what_was_written(record) for record in writes]
     status = "controller update incidentrollbacks/status 200"
     assert [what for what in told if what != status] == [
         "bridge create incidentrollbacks 201",
@@ -104,10 +108,12 @@ def see_the_writes(stage: Stage) -> None:
         "controller create events 201",  # on the resource: the end
     ]
     assert told[1:3] == [status, "controller patch deployments 200"]  # the claim comes first
-    claim = next(r for r in stage.writes() if r.subresource == "status").request_object
-    assert "Reported" not in [found["type"] for found in claim["status"]["conditions"]]
+    claim, *_, last = [record for record in writes if record.subresource == "status"]
+    conditions = claim.request_object["status"]["conditions"]
+    assert "Reported" not in [found["type"] for found in conditions]
     assert told[-1] == status  # settled
-    assert told.count(status) <= MOST_STATUS_WRITES
+    life = (last.received_at - claim.received_at).total_seconds()
+    assert told.count(status) <= STATUS_WRITES + life // SHARED_SECONDS
     see_nothing_else_was_written(stage)
 
 
@@ -146,7 +152,9 @@ def see_the_status(stage: Stage, ended: Json, settled: Json) -> None:
         "managedBy": [],
     }
     assert shown(ended["from"]) == (2, [BROKEN_IMAGE])
-    assert ended["from"]["evidence"] == "1 of 1 pod in CrashLoopBackOff (exit code 1)"
+    lead, _, shown_by = ended["from"]["evidence"].partition(", e.g. pod ")
+    assert lead == "1 of 1 pod in CrashLoopBackOff (exit code 1)"
+    assert shown_by.endswith(f" -n {stage.namespace} --previous)")
     assert shown(ended["to"]) == (1, [GOOD_IMAGE])
     assert ended["to"]["evidence"] == "3 pods of it still serve"
     assert ended["candidates"] == [
@@ -229,6 +237,7 @@ def test_the_same_webhook_twice_is_one_request(stage: Stage) -> None:
     assert len(stage.patches()) == 1
 
 
+@pytest.mark.scenario("W8")
 def test_ten_at_once_are_one_request_and_one_patch(stage: Stage) -> None:
     stage.break_it()
     incident = stage.declare()

@@ -20,21 +20,32 @@ from tests.e2e.stage import (
     TARGET_ROLE,
     Stage,
     condition,
+    keys_of,
+    names_in,
     reason_of,
 )
 from tests.sandbox.api import Json, path_to
 from tests.sandbox.sandbox import HOME_NAMESPACE
 from tests.sandbox.simulation import BROKEN_IMAGE
 from tests.sandbox.waiting import wait_for
-from tests.sandbox.workloads import GOOD_IMAGE, a_deployment
+from tests.sandbox.workloads import GOOD_IMAGE, a_deployment, images_of
 
 SERVICE_LABEL: Final = "incidentrollback.dev/service"
 MARKER: Final = "incidentrollback.dev/request"
+LEGACY_ROLLBACK: Final = "deprecated.deployment.rollback.to"
 OTHER_SERVICE: Final = "storefront"
+CART: Final = "cart"
 HOUR: Final = timedelta(hours=1)
 BRIEF: Final = {"stableSeconds": 0, "holdSeconds": 0}
 """What comes after the patch is not what this is about."""
 VERY_PATIENT: Final = {"maxAgeSeconds": 86_400}
+ONE_AT_ONCE: Final = {**BRIEF, **VERY_PATIENT, "maxConcurrent": 1}
+UNTIL_TOLD: Final = {"stableSeconds": 86_400}
+"""A rollback that is under way until `end_calm`."""
+QUIETLY: Final = frozenset({"NotObserved", "Busy", "TooManyAtOnce", "TooManyThisHour"})
+"""Reasons to wait that are mostly over in a moment: the incident hears of those that last."""
+LASTING: Final = timedelta(seconds=10)
+"""So long after it was asked for, it may hear of them at once."""
 LONG_COOLDOWN: Final = {**BRIEF, "cooldownSeconds": 2 * 3600}
 STILL_COOLING_SECONDS: Final = 3
 
@@ -115,14 +126,30 @@ def claimed_by_another(stage: Stage) -> Generator[None]:
     environment = f"{stage.namespace}-too"
     spec = {"environments": [environment], "namespace": stage.namespace, "policy": VERY_PATIENT}
     with another_environment(stage, spec):
-        stage.forbid_patches()
+        stage.hold_patches()
         name = stage.request({"service": {"name": stage.name, "environment": environment}})
-        stage.wait_phase(name, "RollingBack", "PermissionMissing")
+        stage.wait_held(name)
         put_environment(stage, {**spec, "suspend": True})
         stage.wait_phase(name, "RollingBack", "Suspended")
-        stage.allow_patches()
+        stage.let_patches()
         yield
         stage.delete_request(name)
+
+
+@contextmanager
+def asked_of_kubernetes(stage: Stage) -> Generator[None]:
+    """Somebody used Kubernetes' own, old way to roll back; paused, it acts on it later."""
+
+    def write(value: str | None, *, is_paused: bool) -> None:
+        body = {
+            "metadata": {"annotations": {LEGACY_ROLLBACK: value}},
+            "spec": {"paused": is_paused},
+        }
+        stage.sandbox.workloads.patch(stage.namespace, stage.name, body)
+
+    write("1", is_paused=True)
+    yield
+    write(None, is_paused=False)
 
 
 @contextmanager
@@ -159,17 +186,21 @@ class Case:
     says: str
     """Part of what is told; {namespace} is the stage's."""
     phase: str = "Pending"
-    is_told: bool = True
-    """Whether the incident hears of it at once; else only if it lasts."""
     is_mapped: bool = True
     """Whether there is a policy that says how long it is waited; else that is 15 minutes."""
     how: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Of the step."""
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the incident hears of it at once."""
+        return self.reason not in QUIETLY
+
 
 CASES: Final = [
     pytest.param(
-        Case(paused, "Paused", "resume it: kubectl rollout resume deploy/checkout"), id="paused"
+        Case(paused, "Paused", "resume it: kubectl rollout resume deploy/checkout"),
+        id="P3 paused",
     ),
     pytest.param(
         Case(suspended, "Suspended", "RollbackEnvironment {namespace} is suspended"),
@@ -224,9 +255,16 @@ CASES: Final = [
             claimed_by_another,
             "Busy",
             "is rolling deployment {namespace}/checkout back",
-            is_told=False,
         ),
         id="claimed by another request",
+    ),
+    pytest.param(
+        Case(
+            asked_of_kubernetes,
+            "Busy",
+            "has the annotation deprecated.deployment.rollback.to",
+        ),
+        id="P13 asked of Kubernetes itself",
     ),
 ]
 
@@ -243,8 +281,9 @@ def test_it_is_waited_for_said_once_and_acted_on_when_mended(stage: Stage, case:
     assert condition(status, "Reconciling") is None
     assert stage.images() == [GOOD_IMAGE]
     assert len(stage.patches()) == 1
+    waits = see_waits_told(stage, name, case)
     notes = stage.notes(incident)
-    assert len([note for note in notes if is_waiting(note)]) == case.is_told
+    assert len([note for note in notes if is_waiting(note)]) == len(waits)
     assert [note[:7] for note in notes if not is_waiting(note)] == ["Rolling", notes[-1][:7]]
     assert f"is back on {GOOD_IMAGE}" in notes[-1]
 
@@ -270,6 +309,7 @@ def see_waiting(stage: Stage, incident: str, name: str, case: Case) -> None:
     if case.is_told:
         stage.wait_told(incident, "is not rolled back yet: ")
     look_again(stage, incident, name)
+    notes = stage.notes(incident)
     status = stage.status(name)
     assert (status["phase"], reason_of(status)) == (case.phase, case.reason)
     ready, reconciling = condition(status, "Ready"), condition(status, "Reconciling")
@@ -281,15 +321,26 @@ def see_waiting(stage: Stage, incident: str, name: str, case: Case) -> None:
     assert "Next: " in ready["message"]
     kinds = [found["type"] for found in status["conditions"] if found["type"] != "Reported"]
     assert kinds == ["Ready", "Reconciling"]
-    told_of = [f"waiting-{case.reason}"] * case.is_told
-    keys = [update["key"] for update in status.get("updates", [])]
-    assert [key for key in keys if key != "start"] == told_of  # The start is told with the patch.
-    notes = stage.notes(incident)
-    assert [is_waiting(note) for note in notes] == [True] * case.is_told
-    assert all(told in note for note in notes)
+    waits = see_waits_told(stage, name, case)
+    assert set(keys_of(status)) <= {"start", *waits}  # The start is told with the patch.
+    assert case.is_told <= len(notes) <= len(waits)
+    assert all(is_waiting(note) and told in note for note in notes)
     assert stage.patches() == []
     assert stage.images() == [BROKEN_IMAGE]
     assert MARKER not in stage.deployment()["metadata"]["annotations"]
+
+
+def see_waits_told(stage: Stage, name: str, case: Case) -> list[str]:
+    """See which waits are told: this one, once, and others only if they last; return their keys."""
+    rollback = stage.rollback(name)
+    updates = rollback["status"].get("updates", [])
+    waits = {u["key"]: u for u in updates if u["key"].startswith("waiting-")}
+    quiet = {key: u for key, u in waits.items() if key.removeprefix("waiting-") in QUIETLY}
+    assert [*(waits.keys() - quiet.keys())] == [f"waiting-{case.reason}"] * case.is_told
+    asked_at = datetime.fromisoformat(rollback["metadata"]["creationTimestamp"])
+    for update in quiet.values():
+        assert datetime.fromisoformat(update["decidedAt"]) - asked_at >= LASTING
+    return [*waits]
 
 
 def let_time_run_out(stage: Stage, name: str, *, is_mapped: bool = True) -> None:
@@ -328,11 +379,12 @@ def is_waiting(note: str) -> bool:
 
 def look_again(stage: Stage, incident: str, name: str) -> None:
     """
-    Have the controller take two more turns: one of them began after this call.
+    Have the controller take a turn that begins and ends after this call.
 
-    A turn before the patch asks for all rollbacks of the incident.
+    A turn before the patch asks for all rollbacks of the incident.  The first of these may have
+    begun before; the second has not, and when the third is there it is over.
     """
-    for number in range(2):
+    for number in range(3):
         since = stage.sandbox.audit.mark()
         touch(stage, name, str(number))
         stage.sandbox.audit.wait_for(
@@ -355,7 +407,7 @@ def touch(stage: Stage, name: str, value: str = "") -> None:
 
 AFTER_THE_CLAIM: Final = [
     pytest.param(Case(suspended, "Suspended", "is suspended", "RollingBack"), id="suspended"),
-    pytest.param(Case(paused, "Paused", "is paused", "RollingBack"), id="paused"),
+    pytest.param(Case(paused, "Paused", "is paused", "RollingBack"), id="P3 paused"),
     pytest.param(
         Case(
             not_mapped,
@@ -371,12 +423,12 @@ AFTER_THE_CLAIM: Final = [
 
 @pytest.fixture
 def claimed(stage: Stage) -> tuple[Stage, str, str]:
-    """A claim that is stored and not carried out, for no patch is let in: stage, incident, name."""
+    """A claim that is stored, and its patch is held up: stage, incident, name."""
     stage.break_it()
-    stage.forbid_patches()
+    stage.hold_patches()
     incident = stage.declare()
     name = stage.ask(incident=incident)
-    stage.wait_phase(name, "RollingBack", "PermissionMissing")
+    stage.wait_held(name)
     return stage, incident, name
 
 
@@ -387,11 +439,13 @@ def test_after_the_claim_it_is_waited_for_and_acted_on_when_mended(
     stage, incident, name = claimed
     with case.obstacle(stage):
         stage.wait_phase(name, case.phase, case.reason)
-        stage.allow_patches()
+        stage.let_patches()
         look_again(stage, incident, name)
         assert reason_of(stage.status(name)) == case.reason
         assert stage.patches() == []
         stage.wait_told(incident, case.says)
+        # That it is being rolled back is told after the patch.
+        assert all(map(is_waiting, stage.notes(incident)))
     stage.wait_phase(name, "Succeeded", "RolledBack")
     assert len(stage.patches()) == 1
     assert stage.images() == [GOOD_IMAGE]
@@ -404,7 +458,7 @@ def test_after_the_claim_it_is_refused_when_its_time_is_over(
     stage, incident, name = claimed
     with case.obstacle(stage):
         stage.wait_phase(name, case.phase, case.reason)
-        stage.allow_patches()
+        stage.let_patches()
         let_time_run_out(stage, name, is_mapped=case.is_mapped)
         see_given_up(stage, incident, name, case.reason)
     see_all_quiet(stage, name)
@@ -466,7 +520,7 @@ def test_a_second_bad_release_waits_for_the_cooldown_and_is_rolled_back_then(
     assert second.received_at >= over_at
     assert stage.images() == [GOOD_IMAGE]
     stage.wait_settled(name)
-    assert len([note for note in stage.notes(incident) if is_waiting(note)]) == 1
+    assert len([n for n in stage.notes(incident) if "and is left alone until " in n]) == 1
 
 
 def last_rollback(stage: Stage) -> datetime:
@@ -507,8 +561,8 @@ def test_another_request_has_claimed_it_and_is_gone_so_this_one_acts(
     assert ready is not None
     assert f"{first} is rolling deployment {stage.namespace}/{stage.name} back" in ready["message"]
     stage.delete_request(first)
-    stage.wait_phase(second, "RollingBack", "PermissionMissing")
-    stage.allow_patches()
+    stage.wait_held(second)
+    stage.let_patches()
     stage.wait_phase(second, "Succeeded", "RolledBack")
     (patch,) = stage.patches()
     assert stage.rollback(second)["metadata"]["uid"] in str(patch.request_object)
@@ -520,7 +574,101 @@ def test_another_request_has_claimed_it_and_does_it_so_this_one_changes_nothing(
     stage, _, first = claimed
     second = stage.ask(incident=stage.declare(name="Checkout is slow"))
     stage.wait_phase(second, "Pending", "Busy")
-    stage.allow_patches()
+    stage.let_patches()
     stage.wait_phase(first, "Succeeded", "RolledBack")
     stage.wait_phase(second, "Succeeded", "AlreadyThere")
     assert len(stage.patches()) == 1
+
+
+# --- The caps of the environment
+
+
+@pytest.fixture
+def two_bad(stage: Stage) -> Stage:
+    """`checkout` and `cart` are both out with a bad release."""
+    cart = a_deployment(CART, stage.namespace, replicas=1)
+    stage.sandbox.workloads.deploy(cart)
+    stage.sandbox.workloads.set_image(stage.namespace, CART, BROKEN_IMAGE)
+    stage.break_it()
+    stage.sandbox.workloads.wait_waiting(stage.namespace, CART, "CrashLoopBackOff", pods=1)
+    return stage
+
+
+def test_of_two_asked_for_at_once_one_goes_and_the_other_follows_by_itself(two_bad: Stage) -> None:
+    stage = two_bad
+    stage.map(policy={**ONE_AT_ONCE, **UNTIL_TOLD})
+    incident = stage.declare(services=[stage.name, CART])
+    names = names_in(stage.step("ours", incident=incident))
+    first, second = in_turn(stage, names)
+    stage.wait_status(first, lambda status: "healthySince" in status, "healthy")
+    note = stage.wait_told(incident, "is not rolled back yet: ").text
+    assert f"{stage.namespace} has 1 rollback ({first}) before this one" in note
+    assert "its policy allows 1 at once (maxConcurrent)" in note
+    look_again(stage, incident, second)
+    assert reason_of(stage.status(second)) == "TooManyAtOnce"
+    assert "patchedAt" not in stage.status(second)
+    assert sorted(images_of_both(stage)) == sorted([GOOD_IMAGE, BROKEN_IMAGE])
+    stage.end_calm(**ONE_AT_ONCE)
+    stage.wait_phase(first, "Succeeded", "RolledBack")
+    stage.wait_phase(second, "Succeeded", "RolledBack")
+    stage.wait_settled(second)
+    assert images_of_both(stage) == [GOOD_IMAGE, GOOD_IMAGE]
+    assert len([note for note in stage.notes(incident) if is_waiting(note)]) == 1
+
+
+def in_turn(stage: Stage, names: list[str]) -> list[str]:
+    """Wait until one of two goes and the other waits for it; return their names in that order."""
+
+    def by_reason() -> list[str] | None:
+        found = {reason_of(stage.status(name)): name for name in names}
+        is_so = found.keys() == {"RollingBack", "TooManyAtOnce"}
+        return [found["RollingBack"], found["TooManyAtOnce"]] if is_so else None
+
+    return wait_for(by_reason, f"one of {names} to go and the other to wait")
+
+
+def images_of_both(stage: Stage) -> list[str]:
+    cart = stage.sandbox.workloads.deployment(stage.namespace, CART)
+    return [*stage.images(), *images_of(cart)]
+
+
+def test_another_environment_is_not_affected_by_the_cap_of_one(two_bad: Stage) -> None:
+    stage = two_bad
+    stage.map(policy={**ONE_AT_ONCE, **UNTIL_TOLD})
+    stage.wait_phase(stage.ask(), "RollingBack", "RollingBack")
+    waits = stage.ask(incident=stage.declare(services=[CART]))
+    stage.wait_phase(waits, "Pending", "TooManyAtOnce")
+    environment = f"{stage.namespace}-too"
+    spec = {
+        "environments": [environment],
+        "namespace": stage.namespace,
+        "policy": ONE_AT_ONCE,
+    }
+    with another_environment(stage, spec):
+        name = stage.request({"service": {"name": CART, "environment": environment}})
+        stage.wait_phase(name, "Succeeded", "RolledBack")
+    assert reason_of(stage.status(waits)) == "TooManyAtOnce"
+
+
+def test_two_an_hour_the_third_waits_and_is_refused_when_its_time_is_over(two_bad: Stage) -> None:
+    """One by hand for the workload itself, and one for a service: both count."""
+    stage = two_bad
+    stage.map(policy={**BRIEF, **VERY_PATIENT, "maxPerHour": 2})
+    by_hand = stage.request()
+    stage.wait_phase(by_hand, "Succeeded", "RolledBack")
+    by_step = stage.ask(incident=stage.declare(services=[CART]))
+    stage.wait_phase(by_step, "Succeeded", "RolledBack")
+    stage.wait_complete()
+    stage.break_it()
+    incident = stage.declare(name="Checkout is slow again")
+    third = stage.ask(incident=incident)
+    stage.wait_phase(third, "Pending", "TooManyThisHour")
+    note = stage.wait_told(incident, "is not rolled back yet: ").text
+    both = ", ".join(sorted([by_hand, by_step]))
+    assert f"{stage.namespace} has 2 rollbacks ({both}) within an hour" in note
+    assert "there is room again at " in note
+    look_again(stage, incident, third)
+    let_time_run_out(stage, third)
+    see_given_up(stage, incident, third, "TooManyThisHour")
+    assert len(stage.patches()) == 1
+    assert stage.images() == [BROKEN_IMAGE]

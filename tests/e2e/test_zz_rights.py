@@ -23,10 +23,14 @@ from tests.e2e.stage import (
     Operator,
     Stage,
     is_ours,
+    reason_of,
 )
+from tests.sandbox import simulation
 from tests.sandbox.api import Json, path_to
 from tests.sandbox.audit import AuditRecord
 from tests.sandbox.sandbox import BRIDGE, CONTROLLER, HOME_NAMESPACE
+from tests.sandbox.waiting import wait_for
+from tests.sandbox.workloads import GOOD_IMAGE, revision_of
 
 MANIFESTS: Final = (ROOT / "manifests/base", ROOT / "manifests/target-namespace")
 FIELD_MANAGER: Final = "incident-rollback"
@@ -136,9 +140,15 @@ def session(operator: Operator) -> Iterator[Session]:
     stage = Stage.begin(operator, namespace)
     try:
         play(stage)
+        look_behind_every_reference(stage)
+        look_at_a_node(stage)
         left = operator.sandbox.api.list(path_to(API_VERSION, ROLLBACKS))
         operator.controller.stop()
         operator.bridge.stop()
+        operator.sandbox.audit.wait_for(
+            lambda record: record.user == CONTROLLER_USER and record.verb == "watch",
+            "the API server to notice that a watch is over",
+        )
         yield Session(
             records=tuple(operator.sandbox.settled_audit().records()),
             logs=dict(logs_of(operator)),
@@ -146,18 +156,78 @@ def session(operator: Operator) -> Iterator[Session]:
         )
     finally:
         stage.clear()
+        for path, _ in needed_in(namespace):
+            operator.sandbox.api.delete(path)
         operator.sandbox.workloads.delete_namespace(namespace)
 
 
+def look_behind_every_reference(stage: Stage) -> None:
+    """Preview a revision that needs one object of each kind; it need not be healthy for that."""
+    for path, body in needed_in(stage.namespace):
+        collection, _, name = path.rpartition("/")
+        stage.sandbox.api.create(collection, {"metadata": {"name": name}, **body})
+    sources = [{"secretRef": {"name": "needed"}}, {"configMapRef": {"name": "needed"}}]
+    spec = {
+        "containers": [{"name": "app", "envFrom": sources}],
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "needed"}}],
+        "serviceAccountName": "needed",
+        "priorityClassName": stage.namespace,
+        "runtimeClassName": stage.namespace,
+    }
+    before = revision_of(stage.deployment())
+    workloads = stage.sandbox.workloads
+    workloads.patch_template(stage.namespace, stage.name, {"spec": spec})
+    workloads.wait_revision(stage.namespace, stage.name, before + 1)
+    stage.undo()
+    name = stage.request({"to": {"revision": before + 1}, "dryRun": True})
+    stage.wait_phase(name, "Previewed")
+
+
+def look_at_a_node(stage: Stage) -> None:
+    """Preview while a new pod is slow: it says nothing, so its node and its Events are asked."""
+    before = revision_of(stage.deployment())
+    workloads = stage.sandbox.workloads
+    template = {
+        "metadata": {"annotations": {simulation.READY_AFTER: "1h"}},
+        "spec": {"containers": [{"name": "app", "image": GOOD_IMAGE}]},
+    }
+    workloads.patch_template(stage.namespace, stage.name, template)
+    workloads.wait_revision(stage.namespace, stage.name, before + 1)
+    wait_for(
+        lambda: [
+            pod
+            for pod in workloads.pods(stage.namespace, stage.name, before + 1)
+            if pod.get("status", {}).get("containerStatuses")
+        ],
+        "the slow pod to have started on its node",
+    )
+    stage.wait_phase(stage.request({"dryRun": True}), "Previewed")
+
+
+def needed_in(namespace: str) -> Iterator[tuple[str, Json]]:
+    """Yield the paths of what pods can need, and what is in it; classes have no namespace."""
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+    yield path_to("v1", "secrets", namespace, "needed"), {}
+    yield path_to("v1", "configmaps", namespace, "needed"), {}
+    yield path_to("v1", "serviceaccounts", namespace, "needed"), {}
+    yield path_to("v1", "persistentvolumeclaims", namespace, "needed"), {"spec": claim}
+    priority = path_to("scheduling.k8s.io/v1", "priorityclasses", name=namespace)
+    yield priority, {"value": 1}
+    yield path_to("node.k8s.io/v1", "runtimeclasses", name=namespace), {"handler": "runc"}
+
+
 def play(stage: Stage) -> None:
-    """Roll back by the webhook, sent twice; the patch is refused at first."""
+    """Roll back by the webhook, sent twice; the patch is not allowed at first, then held up."""
     stage.break_it()
     stage.forbid_patches()
     incident = stage.declare()
     name = stage.ask(incident=incident)
-    stage.wait_phase(name, "RollingBack", "PermissionMissing")
+    stage.wait_status(name, lambda s: reason_of(s) == "PermissionMissing", "refused the patch")
     assert stage.step(incident=incident).status == 200
+    stage.hold_patches()
     stage.allow_patches()
+    stage.wait_held(name)
+    stage.let_patches()
     stage.wait_settled(name)
     looked = ("update", "rollbackenvironments", "status")
     stage.sandbox.audit.wait_for(
@@ -227,6 +297,7 @@ def test_kopf_writes_nothing(session: Session) -> None:
         assert not [key for key in metadata.get("labels", {}) if "kopf" in key]
 
 
+@pytest.mark.scenario("W12")
 def test_every_patch_and_every_status_is_under_our_name(session: Session) -> None:
     named = [r for r in session.ours if r.verb in ("patch", "update")]
     assert {record.resource for record in named} >= {"deployments", ROLLBACKS}

@@ -1,0 +1,141 @@
+"""
+What the cluster would say to the patch is asked before anything is claimed.
+
+The policies are the API server's own (ValidatingAdmissionPolicy); each is for one namespace.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Final
+
+import pytest
+
+from tests.e2e.conftest import SetStage
+from tests.e2e.stage import Stage, condition
+from tests.sandbox.api import ApiError, path_to
+from tests.sandbox.simulation import BROKEN_IMAGE
+from tests.sandbox.waiting import wait_for
+from tests.sandbox.workloads import APPS, GOOD_IMAGE, a_deployment, revision_of
+
+ADMISSION: Final = "admissionregistration.k8s.io/v1"
+BETTER_IMAGE: Final = "nginx:1.20.0"
+
+
+@contextmanager
+def a_policy_against(stage: Stage, image: str) -> Generator[None]:
+    """Forbid an image in the stage's Deployments, as soon as the API server obeys."""
+    paths = [
+        path_to(ADMISSION, kind, name=stage.namespace)
+        for kind in ("validatingadmissionpolicies", "validatingadmissionpolicybindings")
+    ]
+    rule = {
+        "apiGroups": ["apps"],
+        "apiVersions": ["v1"],
+        "operations": ["UPDATE"],
+        "resources": ["deployments"],
+    }
+    metadata = {"name": stage.namespace}
+    here = {"matchLabels": {"kubernetes.io/metadata.name": stage.namespace}}
+    expression = f"object.spec.template.spec.containers.all(c, c.image != '{image}')"
+    policy = {
+        "metadata": metadata,
+        "spec": {
+            "matchConstraints": {"resourceRules": [rule], "namespaceSelector": here},
+            "validations": [{"expression": expression, "message": f"{image} is not signed"}],
+        },
+    }
+    binding = {
+        "metadata": metadata,
+        "spec": {"policyName": stage.namespace, "validationActions": ["Deny"]},
+    }
+    for path, body in zip(paths, (policy, binding), strict=True):
+        stage.sandbox.api.create(path.rpartition("/")[0], body)
+    try:
+        wait_for(lambda: is_refused(stage, image), f"the API server to refuse {image}")
+        yield
+    finally:
+        for path in paths:
+            stage.sandbox.api.delete(path)
+
+
+def is_refused(stage: Stage, image: str) -> bool:
+    body = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": image}]
+    path = path_to(APPS, "deployments", stage.namespace, stage.name)
+    try:
+        stage.sandbox.api.patch(path, body, "json", dryRun="All")
+    except ApiError as error:
+        return "is not signed" in str(error)
+    return False
+
+
+@pytest.mark.scenario("P10")
+def test_what_a_policy_refuses_is_refused_before_anything_is_claimed(stage: Stage) -> None:
+    stage.break_it()
+    incident = stage.declare()
+    with a_policy_against(stage, GOOD_IMAGE):
+        name = stage.ask(incident=incident)
+        status = stage.wait_phase(name, "Refused", "Rejected")
+        stage.wait_settled(name)
+    assert not {"claimedAt", "patchedAt"} & status.keys()
+    assert stage.images() == [BROKEN_IMAGE]
+    assert stage.attempts() == []
+    (note,) = stage.notes(incident)
+    assert f"{GOOD_IMAGE} is not signed" in note
+    assert "Nothing was changed." in note
+
+
+@pytest.mark.scenario("P10")
+def test_what_was_asked_for_by_name_is_refused_by_the_policys_words(stage: Stage) -> None:
+    stage.break_it()
+    with a_policy_against(stage, GOOD_IMAGE):
+        name = stage.ask("ours", to_revision=1)
+        status = stage.wait_phase(name, "Refused", "Rejected")
+    ready = condition(status, "Ready")
+    assert ready is not None
+    assert "revision 1: " in ready["message"]
+    assert f"{GOOD_IMAGE} is not signed" in ready["message"]
+    assert stage.attempts() == []
+
+
+@pytest.mark.scenario("P10")
+def test_a_policy_refuses_the_best_and_the_next_that_serves_is_taken(set_stage: SetStage) -> None:
+    """
+    Three revisions at once: 1 serves with two pods, 2 with one, and 3 is the bad one.
+
+    A pod of revision 2 wants a port of the node, and there is one node: the second cannot start.
+    """
+    gently = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    stage = set_stage(a_deployment(strategy=gently))
+    deploy(stage, {"image": BETTER_IMAGE, "ports": [{"containerPort": 80, "hostPort": 80}]})
+    wait_for(lambda: serving(stage) == {1: 2, 2: 1}, "one pod of revision 2 to serve")
+    deploy(stage, {"image": BROKEN_IMAGE})
+    stage.wait_broken()
+    assert serving(stage) == {1: 2, 2: 1, 3: 0}
+    incident = stage.declare()
+    with a_policy_against(stage, BETTER_IMAGE):
+        name = stage.ask(incident=incident)
+        status = stage.wait_phase(name, "Succeeded", "RolledBack")
+        stage.wait_settled(name)
+    assert stage.images() == [GOOD_IMAGE]
+    assert len(stage.attempts()) == 1
+    found = {c["revision"]: (c["verdict"], c["why"]) for c in status["candidates"]}
+    assert found[1] == ("Chosen", "2 pods of it still serve")
+    assert found[2][0] == "PassedOver"
+    assert f"{BETTER_IMAGE} is not signed" in found[2][1]
+    assert f"{BETTER_IMAGE} is not signed" in stage.notes(incident)[0]
+
+
+def deploy(stage: Stage, container: dict[str, object]) -> None:
+    """Deploy a container in place of the one that is there."""
+    before = revision_of(stage.deployment())
+    path = path_to(APPS, "deployments", stage.namespace, stage.name)
+    whole = [{"name": "app", **container}]
+    template = {"spec": {"template": {"spec": {"containers": whole}}}}
+    stage.sandbox.api.patch(path, template, "merge")
+    wait_for(lambda: revision_of(stage.deployment()) != before, "a new revision")
+
+
+def serving(stage: Stage) -> dict[int, int]:
+    """Return how many pods of each revision are available."""
+    found = stage.sandbox.workloads.replica_sets(stage.namespace, stage.name)
+    return {revision_of(rs): rs["status"].get("availableReplicas", 0) for rs in found}
