@@ -495,7 +495,7 @@ def test_no_value_of_env_reaches_the_incident_the_status_or_the_log(set_stage: S
     for one in (preview, name):
         stage.wait_settled(one)
     changes = stage.status(name)["plan"]["changes"]
-    assert "container app: env changes" in changes
+    assert "container app: env DATABASE_PASSWORD changes" in changes
     requests = stage.operator.firehydrant.asked(f"^POST .*({incident}|/changes/)")
     said = [
         *(str(request.body) for request in requests),
