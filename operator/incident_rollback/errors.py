@@ -16,7 +16,7 @@ class SettingsError(RollbackError):
 
 
 class IllegalTransitionError(RollbackError):
-    """A bug: a decision asked for a move that the phase table forbids."""
+    """A bug: a decision asked for a move that is not legal, or for a look that tells nothing."""
 
 
 class TransientError(RollbackError):

@@ -12,7 +12,7 @@ from incident_rollback.domain.surroundings import (
     Reference,
     Referent,
     Trial,
-    Warning,  # noqa: A004  # Kubernetes' own word
+    WarningEvent,
 )
 from incident_rollback.domain.workload import Workload, WorkloadRef
 
@@ -140,7 +140,7 @@ class Cluster(Protocol):
 
     async def read_warnings(
         self, namespace: str, uids: Collection[str]
-    ) -> Mapping[str, Warning | None]:
+    ) -> Mapping[str, WarningEvent | None]:
         """Return the latest Warning Event about each object; None: none that we see.  No error."""
         ...
 

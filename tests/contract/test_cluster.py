@@ -371,6 +371,20 @@ async def test_what_comes_of_a_trial(real: OverHttp, fault: Fault, trial: Trial)
     assert len(real.server.seen) == 1
 
 
+WORDS = 'admission webhook "p" denied the request: DB "postgres://app:hunter2@db/x" is not TLS'
+
+
+@pytest.mark.parametrize("code", [400, 403, 422])
+async def test_what_a_policy_quotes_is_told_without_its_secrets(real: OverHttp, code: int) -> None:
+    real.server.faults = [Fault(code, status(code, WORDS)) for _ in range(2)]
+    tried = await real.cluster.try_template(a_patch(real))
+    with pytest.raises(RejectedError) as raised:
+        await real.cluster.restore_template(a_patch(real))
+    for told in (tried.message, str(raised.value)):
+        assert "hunter2" not in told
+        assert "is not TLS" in told
+
+
 async def test_a_trial_that_rbac_forbids_is_no_outcome(real: OverHttp) -> None:
     real.server.faults = [Fault(403, status(403, RBAC))]
     with pytest.raises(ForbiddenError, match="may not patch deployments"):

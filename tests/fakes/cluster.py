@@ -11,7 +11,7 @@ from incident_rollback.domain.surroundings import (
     Reference,
     Referent,
     Trial,
-    Warning,  # noqa: A004  # Kubernetes' own word
+    WarningEvent,
 )
 from incident_rollback.domain.template import images_of, without_hash_label
 from incident_rollback.domain.workload import Pod, Progress, Revision, Workload, WorkloadRef
@@ -51,7 +51,7 @@ class FakeCluster:
     """What comes of trying a template, by its images; Accepted when none is given."""
     referents: dict[Reference, Referent] = field(default_factory=dict[Reference, Referent])
     """What is behind a reference; there and never changed when none is given."""
-    warnings: dict[str, Warning] = field(default_factory=dict[str, Warning])
+    warnings: dict[str, WarningEvent] = field(default_factory=dict[str, WarningEvent])
     """The latest Warning Events, by the uid of the object."""
     nodes: dict[str, bool] = field(default_factory=dict[str, bool])
     """Whether nodes are ready, by name; unknown when none is given."""
@@ -123,7 +123,7 @@ class FakeCluster:
 
     async def read_warnings(
         self, namespace: str, uids: Collection[str]
-    ) -> Mapping[str, Warning | None]:
+    ) -> Mapping[str, WarningEvent | None]:
         del namespace
         if uids:
             self._called("warnings")

@@ -227,8 +227,18 @@ class Asking:
         return tuple(wish for wish in with_plans if wish is not None)
 
     async def _approve(self, wish: Wish) -> Wish | None:
-        preview = replace(wish, dry_run=True)
-        return approved(wish, await _all(map(self._latest, (wish, preview))))
+        """Find the plan that was shown last: it may be one that an approval was refused with."""
+        shown = await _all(map(self._latest, (wish, replace(wish, dry_run=True))))
+        chosen = approved(wish, shown)
+        for _ in range(MAX_ATTEMPTS):
+            earlier = await self._latest(chosen) if chosen else None
+            if earlier is None:
+                break
+            shown.append(earlier)
+            chosen, before = approved(wish, shown), chosen
+            if chosen == before:
+                break
+        return chosen
 
     async def _latest(self, wish: Wish) -> IncidentRollback | None:
         latest: IncidentRollback | None = None

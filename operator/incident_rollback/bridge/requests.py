@@ -212,8 +212,8 @@ def approved(wish: Wish, shown: Sequence[IncidentRollback | None]) -> Wish | Non
     """
     Return the wish for the plan that was shown last, or None when none was shown.
 
-    `shown` are the latest request itself and the latest preview of it, in this order.  The one
-    that ended later wins: an old plan must not hide the preview that was made because of it.
+    `shown` are the latest request itself, the latest preview of it, and approvals of their plans.
+    The one that ended last wins: an old plan must not hide the one that came because of it.
     """
     plans = [one.status for one in shown if one is not None and one.status.plan is not None]
     if not plans:

@@ -28,7 +28,7 @@ from incident_rollback.domain.surroundings import (
     Reference,
     Referent,
     Trial,
-    Warning,  # noqa: A004  # Kubernetes' own word
+    WarningEvent,
 )
 from incident_rollback.domain.workload import Workload, WorkloadRef
 from incident_rollback.errors import ForbiddenError, IllegalTransitionError
@@ -115,11 +115,12 @@ async def rehearse(
         outcome = await take_turn(reading, looking, clock, home, rollback)
     if lookout.denied is not None:
         raise lookout.denied
-    place = outcome.place
+    place, plan = outcome.place, outcome.rollback.status.plan
     return Rehearsal(
         rollback=outcome.rollback,
         workload=lookout.workload,
-        needs_approval=place is not None and place.policy.approval == "Required",
+        needs_approval=(place is not None and place.policy.approval == "Required")
+        or (plan is not None and bool(plan.warnings)),
         now=clock.now(),
     )
 
@@ -219,7 +220,7 @@ class _ReadOnlyCluster:
 
     async def read_warnings(
         self, namespace: str, uids: Collection[str]
-    ) -> Mapping[str, Warning | None]:
+    ) -> Mapping[str, WarningEvent | None]:
         return await self.cluster.read_warnings(namespace, uids)
 
     async def read_nodes(self, names: Collection[str]) -> Mapping[str, bool | None]:

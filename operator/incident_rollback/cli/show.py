@@ -60,6 +60,7 @@ def describe_page(rollback: IncidentRollback) -> Page:
     ]
     page: list[str | Grid] = [*facts(title)]
     page += section("Life", life_grid(rollback))
+    page += section("Warnings", warnings_grid(rollback))
     page += section("Changes", changes_grid(rollback))
     page += section("Not rolled back", leftovers_grid(rollback))
     page += section("Owners", owners_grid(status.target.managed_by if status.target else ()))
@@ -96,6 +97,7 @@ def preview_page(
     else:
         page.append(f"{status.phase} {told}")
         page += facts([("Now", how(workload) if workload else "")])
+    page += section("Warnings", warnings_grid(rollback))
     page += section("Changes", changes_grid(rollback))
     page += section("Not rolled back", leftovers_grid(rollback))
     page += section("Owners", owners_grid(owners))
@@ -114,7 +116,7 @@ def next_of(rollback: IncidentRollback, *, needs_approval: bool) -> str:
     if not needs_approval:
         return command
     return (
-        f"{command}, which is refused with the plan, for the environment asks for approval; "
+        f"{command}, which is refused with the plan until it is approved; "
         f"then: kubectl irb approve NAME -n {namespace}"
     )
 
@@ -211,6 +213,12 @@ def changes_grid(rollback: IncidentRollback) -> Grid:
     """Return what the plan changes."""
     plan = rollback.status.plan
     return Grid(("CHANGE",), tuple((change,) for change in (plan.changes if plan else ())))
+
+
+def warnings_grid(rollback: IncidentRollback) -> Grid:
+    """Return why a rollback may not help, or may do harm."""
+    plan = rollback.status.plan
+    return Grid(("WHY",), tuple((warning,) for warning in (plan.warnings if plan else ())))
 
 
 def leftovers_grid(rollback: IncidentRollback) -> Grid:

@@ -22,12 +22,13 @@ from incident_rollback.clients.translate import (
     to_workload,
 )
 from incident_rollback.crd.v1alpha1 import FIELD_MANAGER, SERVICE_LABEL
+from incident_rollback.domain.messages import safe
 from incident_rollback.domain.raw import Json, child, children, text
 from incident_rollback.domain.surroundings import (
     Reference,
     Referent,
     Trial,
-    Warning,  # noqa: A004  # Kubernetes' own word
+    WarningEvent,
 )
 from incident_rollback.domain.template import template_key
 from incident_rollback.domain.workload import Workload, WorkloadRef
@@ -125,16 +126,17 @@ class KubernetesCluster:
         """
         Let the API server play the patch through, admission included, and store nothing.
 
-        A webhook that does not support a dry run answers 400: that is no refusal.
+        A webhook that does not support a dry run answers 400: that is no refusal.  That nothing
+        would change shows in the template alone, for our marker moves the generation.
         """
         try:
             answer = await self._patch(patch, {"dryRun": "All"}, TRIAL_SECONDS)
         except RejectedError as error:
             return Trial("Rejected", str(error))
         except TransientError as error:
-            return Trial("Unknown", str(error))
+            return Trial("Unknown", safe(str(error)))
         if answer.status == 400 and not DENIED.search(answer.message):
-            return Trial("Unknown", answer.message)
+            return Trial("Unknown", safe(answer.message))
         if answer.status in {400, 422}:
             return Trial("Rejected", _reasons(answer))
         if template_key(child(answer.json, "spec", "template")) != template_key(patch.template):
@@ -159,8 +161,8 @@ class KubernetesCluster:
             )
         except ConflictError as error:
             raise StaleReadError(str(error)) from error
-        except InvalidRequestError as error:
-            raise RejectedError(str(error)) from error
+        except (InvalidRequestError, RejectedError) as error:
+            raise RejectedError(safe(str(error))) from error
         if answer.status == 404:
             raise StaleReadError(f"{patch.ref} is gone")
         if answer.status == 422 and _is_bare(answer):
@@ -175,7 +177,7 @@ class KubernetesCluster:
 
     async def read_warnings(
         self, namespace: str, uids: Collection[str]
-    ) -> Mapping[str, Warning | None]:
+    ) -> Mapping[str, WarningEvent | None]:
         """Return the latest Warning Event about each object, as far as we see any."""
         return await read_warnings(self._connection, namespace, uids)
 
@@ -249,13 +251,13 @@ def _reasons(answer: Answer) -> str:
     values of env among them.
     """
     causes = children(child(answer.json, "details"), "causes")
-    return "; ".join(map(_cause, causes))[:MAX_MESSAGE] or answer.message
+    return "; ".join(map(_cause, causes))[:MAX_MESSAGE] or safe(answer.message)
 
 
 def _cause(cause: Json) -> str:
     field, message = text(cause, "field"), text(cause, "message")
     found = VALUE.match(message)
-    told = found.expand(r"\1\2") if found else message
+    told = found.expand(r"\1\2") if found else safe(message)
     return f"{field}: {told}" if field else told
 
 

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from incident_rollback.clients.connection import Connection, resource_path
 from incident_rollback.clients.translate import is_node_ready, latest_warning
 from incident_rollback.domain.raw import children
-from incident_rollback.domain.surroundings import Warning  # noqa: A004  # Kubernetes' own word
+from incident_rollback.domain.surroundings import WarningEvent
 from incident_rollback.errors import RollbackError
 
 LOOK_SECONDS: Final = 0.5
@@ -24,10 +24,10 @@ _Found = TypeVar("_Found")
 
 async def read_warnings(
     connection: Connection, namespace: str, uids: Collection[str], *, within: float = LOOK_SECONDS
-) -> Mapping[str, Warning | None]:
+) -> Mapping[str, WarningEvent | None]:
     """Return the latest Warning Event about each object, within so many seconds; raise nothing."""
 
-    async def read(uid: str) -> Warning | None:
+    async def read(uid: str) -> WarningEvent | None:
         answer = await connection.call(
             "GET",
             resource_path("api", "v1", "namespaces", namespace, "events"),

@@ -14,10 +14,10 @@ from incident_rollback.crd.v1alpha1 import (
     OPT_OUT_ANNOTATION,
     OPT_OUT_REASON_ANNOTATION,
 )
-from incident_rollback.domain.messages import own_words, safe
+from incident_rollback.domain.messages import are_kubernetes, own_words, safe
 from incident_rollback.domain.ownership import find_owners
 from incident_rollback.domain.raw import Json, child, children, number, text
-from incident_rollback.domain.surroundings import Warning  # noqa: A004  # Kubernetes' own word
+from incident_rollback.domain.surroundings import WarningEvent
 from incident_rollback.domain.template import HASH_LABEL, without_hash_label
 from incident_rollback.domain.workload import (
     Logs,
@@ -210,11 +210,12 @@ def _sorted_revisions(revisions: Iterable[Revision]) -> tuple[Revision, ...]:
     return tuple(sorted(revisions, key=lambda r: (-r.number, r.created_at, r.replica_set)))
 
 
-def latest_warning(events: Iterable[Mapping[str, Any]]) -> Warning | None:
+def latest_warning(events: Iterable[Mapping[str, Any]]) -> WarningEvent | None:
     """
     Return the newest of the Warning Events about one object; None: there is none.
 
-    One that only repeats that an image was not pulled gives way to one that says why.
+    One that only repeats that an image was not pulled gives way to one that says why, and
+    one that is not Kubernetes' own to any that is: nothing but its reason is told.
     Source for the instants: each writer of Events fills in others of them.
     """
     warnings = [event for event in events if text(event, "type") == "Warning"]
@@ -222,10 +223,25 @@ def latest_warning(events: Iterable[Mapping[str, Any]]) -> Warning | None:
         return None
     newest = max(
         warnings,
-        key=lambda e: (text(e, "message") not in ECHOES, _happened_at(e) or _EPOCH),
+        key=lambda e: (
+            are_kubernetes(_authors(e)),
+            text(e, "message") not in ECHOES,
+            _happened_at(e) or _EPOCH,
+        ),
     )
-    reason = text(newest, "reason")[:MAX_REASON]
-    return Warning(reason, own_words(reason, text(newest, "message")), _happened_at(newest))
+    reason, is_ours = text(newest, "reason")[:MAX_REASON], are_kubernetes(_authors(newest))
+    message = own_words(reason, text(newest, "message")) if is_ours else ""
+    return WarningEvent(reason, message, _happened_at(newest), is_of_kubernetes=is_ours)
+
+
+def _authors(event: Mapping[str, Any]) -> frozenset[str]:
+    """Return who an Event says that wrote it; each writer fills in others of these."""
+    names = (
+        text(child(event, "source"), "component"),
+        text(event, "reportingComponent"),
+        text(event, "reportingController"),
+    )
+    return frozenset(filter(None, names))
 
 
 def is_node_ready(node: Mapping[str, Any]) -> bool | None:

@@ -51,6 +51,7 @@ from incident_rollback.domain.workload import Revision, Workload, WorkloadRef
 from incident_rollback.errors import (
     ConflictError,
     ForbiddenError,
+    IllegalTransitionError,
     InvalidRequestError,
     RejectedError,
     RollbackError,
@@ -346,7 +347,9 @@ class Reconciler:
         """Decide, look at what the move rests on, and decide again until nothing is left open."""
         move = decide(seen)
         while (look := what_to_look_at(seen, move)) is not None:
-            seen = await self._look(seen, look)
+            before, seen = seen, await self._look(seen, look)
+            if seen.around == before.around:
+                raise IllegalTransitionError(f"nothing came of a look: {look}")
             move = decide(seen)
         return seen, move
 

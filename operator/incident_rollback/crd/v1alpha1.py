@@ -228,6 +228,8 @@ class PlanStatus(Part, frozen=True):
     """Covers all that decides; put it into `spec.planDigest` to approve exactly this plan."""
     changes: Annotated[tuple[Text, ...], Field(max_length=MAX_PLAN_LINES)] = ()
     """The changes in readable lines.  Values of env and Secrets never appear."""
+    warnings: Annotated[tuple[Text, ...], Field(max_length=20)] = ()
+    """Why a rollback may not help, or may do harm; an approval covers them."""
     not_rolled_back: Annotated[tuple[Text, ...], Field(max_length=MAX_PLAN_LINES)] = ()
     """What stays as it is, among it the ConfigMaps and Secrets that the old template uses."""
     deployed_at: AwareDatetime | None = None

@@ -9,8 +9,10 @@ from incident_rollback.domain.moves import Aim, Claim, Move, Preview, Refuse, Re
 from incident_rollback.domain.observation import Observation
 from incident_rollback.domain.ownership import Owner
 from incident_rollback.domain.plan import in_short, origin_words, plan_of
+from incident_rollback.domain.references import references_of
 from incident_rollback.domain.revision import Choice, choose_revision
 from incident_rollback.domain.rollout import is_failing
+from incident_rollback.domain.words import listed
 from incident_rollback.domain.workload import Revision, Workload
 
 
@@ -25,9 +27,10 @@ def choose(seen: Observation, workload: Workload) -> Move:
     if rollback.spec.plan_digest not in (None, aim.plan.digest):
         return Refuse(
             "PlanChanged",
-            f"the plan that was approved is not the plan any more: now it is {aim.plan.digest}, to "
-            f"go back to revision {aim.to.revision}: {in_short(aim.plan.changes, '; ', 250)}",
-            "look at what it is now, and approve that",
+            f"the plan that was approved is not the plan any more: {_warned(aim)}now it is "
+            f"{aim.plan.digest}, to go back to revision {aim.to.revision} ({aim.to.evidence}): "
+            f"{in_short(aim.plan.changes, '; ', 250)}",
+            _how_to_approve(seen, aim),
             aim,
         )
     if seen.is_dry_run:
@@ -45,7 +48,6 @@ def _reasons_to_ask(seen: Observation, aim: Aim) -> Sequence[str]:
 
 def _ask(seen: Observation, aim: Aim, reasons: Sequence[str]) -> Refuse:
     """Ask for the approval of exactly this plan."""
-    metadata = seen.rollback.metadata
     origin = origin_words(aim.plan, seen.asked_at)
     why = "; ".join(reasons)
     evidence = f": {beside(aim.from_.evidence, why)}" if aim.from_.evidence else ""
@@ -55,9 +57,20 @@ def _ask(seen: Observation, aim: Aim, reasons: Sequence[str]) -> Refuse:
         f"({aim.to.evidence}): {in_short(aim.plan.changes, '; ', 250)}. It would replace revision "
         f"{aim.from_.revision}{f', {origin}' if origin else ''}{evidence}. Not rolled back: "
         f"{in_short(aim.plan.not_rolled_back, ', ', 150)}",
-        f"approve it: kubectl irb approve {metadata.name} -n {metadata.namespace}, or the runbook "
-        f"step that approves, or a resource with planDigest: {aim.plan.digest}",
+        _how_to_approve(seen, aim),
         aim,
+    )
+
+
+def _warned(aim: Aim) -> str:
+    return "".join(f"{warning}; " for warning in aim.plan.warnings)
+
+
+def _how_to_approve(seen: Observation, aim: Aim) -> str:
+    metadata = seen.rollback.metadata
+    return (
+        f"approve it: kubectl irb approve {metadata.name} -n {metadata.namespace}, or the runbook "
+        f"step that approves, or a resource with planDigest: {aim.plan.digest}"
     )
 
 
@@ -77,7 +90,7 @@ def _aim(seen: Observation, workload: Workload, choice: Choice) -> Aim:
         from_=_frozen(live, evidence_of(workload, live, seen.around), failing=is_failing(workload)),
         to=_frozen(choice.revision, choice.why),
         candidates=choice.candidates,
-        plan=plan_of(workload, choice.revision, [doubt.code for doubt in doubts]),
+        plan=plan_of(workload, choice.revision, doubts),
         revision=choice.revision,
         doubts=doubts,
     )
@@ -104,7 +117,11 @@ def _frozen(revision: Revision, evidence: str, *, failing: bool = False) -> Revi
 
 
 def restore(seen: Observation, workload: Workload) -> Move:
-    """The claimed revision, if it is still there."""
+    """
+    Restore the claimed revision, if it is still there, and what it needs.
+
+    A claim may have waited for minutes.  Whoever approved the plan knew what was gone.
+    """
     to = seen.rollback.status.to
     revision = workload.revision(to.pod_template_hash) if to else None
     if revision is None:
@@ -113,5 +130,13 @@ def restore(seen: Observation, workload: Workload) -> Move:
             f"revision {to.revision if to else '?'} of {workload.ref} was pruned after it was "
             "chosen; nothing was changed",
             "run the step again, or raise revisionHistoryLimit for the next time",
+        )
+    missing = seen.around.missing(references_of(revision.template))
+    if missing and seen.rollback.spec.plan_digest is None:
+        return Refuse(
+            "NothingToRollBackTo",
+            f"revision {revision.number} of {workload.ref} needs {listed(missing)}, gone since it "
+            "was chosen; nothing was changed",
+            f"bring back {listed(missing)}, or run the step again for the next best revision",
         )
     return Restore(revision)

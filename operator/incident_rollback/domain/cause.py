@@ -14,7 +14,7 @@ from enum import Enum, auto
 from typing import Final
 
 from incident_rollback.domain.rollout import failing_pods
-from incident_rollback.domain.surroundings import Surroundings, Warning  # noqa: A004
+from incident_rollback.domain.surroundings import Surroundings, WarningEvent
 from incident_rollback.domain.workload import Pod, Revision, Workload
 
 STARTS_WITHIN: Final = timedelta(seconds=60)
@@ -92,9 +92,23 @@ SILENT: Final = re.compile(
 )
 """What is said of a server that is away, too slow, not to be trusted, or refuses everybody."""
 BAD_NODES: Final = re.compile(
-    r"no nodes available to schedule|taint \{node\.kubernetes\.io/"
-    r"(not-ready|unreachable|network-unavailable|(memory|disk|pid)-pressure)"
+    r"\b(\d{1,6}) node\(s\) had untolerated taint \{node\.kubernetes\.io/"
+    r"(?:not-ready|unreachable|network-unavailable|(?:memory|disk|pid)-pressure)\b"
 )
+"""How many nodes take no pod because they are not well."""
+ALL_NODES: Final = re.compile(r"^0/(\d{1,6}) nodes are available: ")
+ROOM: Final = re.compile(
+    r"Insufficient |Too many pods|free ports|affinity|selector|topology|volume|disk|pvc"
+    r"|PersistentVolume|claim",
+    re.IGNORECASE,
+)
+"""Why a node that is well takes no pod: what the pod asks for, which a release may have changed."""
+NO_NETWORK: Final = re.compile(
+    r"network ?plugin|\bcni\b|plugin type=|failed to set ?up .{0,200}?\bnetwork"
+    r"|pod network sandbox",
+    re.IGNORECASE,
+)
+"""That a sandbox is not made for want of a network, not of a sysctl, a cgroup or an image."""
 ITS_OWN_FAULT: Final = re.compile(
     r"failed quota:|(minimum|maximum) .{1,200} usage per |max .{1,100} limit to request ratio"
     r"|violates PodSecurity|denied (the )?request|is invalid:|no PriorityClass with name"
@@ -118,20 +132,23 @@ _RULES: Final = (
     ("FailedCreate", re.compile("exceeded quota"), QUOTA),
     ("FailedCreate", re.compile("failed (calling|to call) webhook"), WEBHOOK),
     ("FailedCreate", re.compile("because it is being terminated"), TERMINATING),
-    ("Unschedulable FailedScheduling", BAD_NODES, NODES),
+    ("Unschedulable FailedScheduling", re.compile("no nodes available to schedule"), NODES),
     ("Unschedulable FailedScheduling", re.compile("persistentvolumeclaim .* not found"), TEMPLATE),
     ("NodeNotReady NodeLost", _ANYTHING, NODES),
+    ("Evicted", re.compile("Container .{1,63} was using"), UNKNOWN),  # It may be what leaks.
     ("Evicted", re.compile("The node was low on"), EVICTED),
     ("Evicted", re.compile("exceed(s|ed) (its|the)"), TEMPLATE),  # Its own limits, not the node's.
     ("Evicted TerminationByKubelet DeletionByTaintManager", _ANYTHING, EVICTED),
-    ("EvictionByEvictionAPI PreemptionByScheduler DeletionByPodGC", _ANYTHING, EVICTED),
+    ("PreemptionByScheduler", _ANYTHING, UNKNOWN),  # The priority is the template's.
+    ("EvictionByEvictionAPI DeletionByPodGC", _ANYTHING, EVICTED),
     ("Terminated NodeShutdown Preempting", _ANYTHING, EVICTED),
     ("FailedAttachVolume", re.compile("Multi-Attach error"), UNKNOWN),  # Pods of both want it.
     ("FailedMount FailedMapVolume", re.compile("(configmap|secret) .* not found"), TEMPLATE),
     ("FailedAttachVolume", _ANYTHING, VOLUME),
     ("FailedMount FailedMapVolume", SILENT, VOLUME),
     ("FailedCreatePodSandBox", re.compile("no runtime for"), TEMPLATE),
-    ("FailedCreatePodSandBox NetworkNotReady", _ANYTHING, NETWORK),
+    ("FailedCreatePodSandBox", NO_NETWORK, NETWORK),
+    ("NetworkNotReady", _ANYTHING, NETWORK),
 )
 RULES: Final = tuple((frozenset(reasons.split()), says, cause) for reasons, says, cause in _RULES)
 """Reasons, what the message has to say, and the cause; the first that holds."""
@@ -165,8 +182,22 @@ def cause_of(reason: str, message: str) -> Cause:
     """Judge one reason of Kubernetes', of a pod or an Event, by what the message says to it."""
     if reason == "Failed" and message.startswith("Failed to pull image"):
         reason = "ErrImagePull"  # The Event's name for it.
+    if family(reason) == "Unschedulable" and _are_most_nodes_bad(message):
+        return NODES
     holds = (cause for reasons, says, cause in RULES if reason in reasons and says.search(message))
     return next(holds, UNKNOWN)
+
+
+def _are_most_nodes_bad(message: str) -> bool:
+    """
+    Say whether more than half of the nodes take no pod because they are not well.
+
+    One that is away, or that an autoscaler has just added, is named beside those that are full.
+    """
+    said = message.partition(" preemption: ")[0]
+    total = ALL_NODES.search(said)
+    bad = sum(int(count) for count in BAD_NODES.findall(said))
+    return total is not None and bad * 2 > int(total[1])
 
 
 def trouble_of(workload: Workload, revision: Revision, around: Surroundings) -> Trouble:
@@ -179,7 +210,7 @@ def trouble_of(workload: Workload, revision: Revision, around: Surroundings) -> 
     heard = _heard(workload, revision, around)
     found = [
         *(_trouble_of(pod, around, heard) for pod in _pods(workload, revision)),
-        *_unmade(workload, revision, around),
+        *_creation_troubles(workload, revision, around),
     ]
     for origin in (Origin.ENVIRONMENT, Origin.TEMPLATE):
         alike = [trouble for trouble in found if trouble.cause.origin is origin]
@@ -199,16 +230,25 @@ def nodes_in_question(workload: Workload, revision: Revision) -> frozenset[str]:
     Return the names of the nodes that may be why pods are not well, three at most.
 
     Those of pods of which nothing is known to be wrong, for a node that is away says nothing
-    more; and where none takes a pod, those that the workload's pods were on.
+    more; and where none takes a pod, and not for want of room, those that the workload's pods
+    were on.
     """
     silent = [
         pod
         for pod in workload.pods_of(revision)
-        if not pod.is_ready and cause_of(pod.reason, pod.message) is UNKNOWN
+        if not pod.is_ready
+        and cause_of(pod.reason, pod.message) is UNKNOWN
+        and not _wants_room(pod)
     ]
     is_placed = all(pod.node for pod in silent)
     among = silent if is_placed else [pod for pod in workload.pods if not pod.is_ready]
     return frozenset(sorted({pod.node for pod in among if pod.node})[:MAX_NODES])
+
+
+def _wants_room(pod: Pod) -> bool:
+    """Say whether no node takes a pod for what it asks for."""
+    said = pod.message.partition(" preemption: ")[0]
+    return family(pod.reason) == "Unschedulable" and ROOM.search(said) is not None
 
 
 def _pods(workload: Workload, revision: Revision) -> Iterator[Pod]:
@@ -216,33 +256,35 @@ def _pods(workload: Workload, revision: Revision) -> Iterator[Pod]:
     yield from (pod for pod in failing_pods(workload, revision) if pod.finished_at is not None)
 
 
-_State = tuple[str, bool]
-"""Of pods in the same trouble: why they fail, and whether they have started."""
+_State = tuple[str, bool, bool]
+"""Of pods in the same trouble: why they fail, whether they have a node, and have started."""
 
 
 def _state(pod: Pod) -> _State:
-    return family(pod.reason), pod.started_at is not None
+    return family(pod.reason), bool(pod.node), pod.started_at is not None
 
 
 def _heard(
     workload: Workload, revision: Revision, around: Surroundings
-) -> Mapping[_State, Warning]:
+) -> Mapping[_State, WarningEvent]:
     """Return what Events say of pods that are not ready: of one, it holds for those like it."""
     pods = [pod for pod in workload.pods_of(revision) if not pod.is_ready]
     told = ((pod, around.warnings.get(pod.uid)) for pod in pods)
-    return {_state(pod): w for pod, w in told if w is not None and _is_of_now(w, pod)}
+    return {_state(pod): w for pod, w in told if w and w.is_of_kubernetes and _is_of_now(w, pod)}
 
 
-def _is_of_now(warning: Warning, pod: Pod) -> bool:
+def _is_of_now(warning: WarningEvent, pod: Pod) -> bool:
     """What kept a pod from starting is over once it runs, and is no news while it is young."""
     if warning.reason not in BEFORE_IT_RUNS:
         return True
+    if warning.reason == "FailedScheduling" and pod.node:
+        return False
     if pod.started_at is not None or warning.at is None or pod.created_at is None:
         return False
     return warning.at - pod.created_at >= STARTS_WITHIN
 
 
-def _trouble_of(pod: Pod, around: Surroundings, heard: Mapping[_State, Warning]) -> Trouble:
+def _trouble_of(pod: Pod, around: Surroundings, heard: Mapping[_State, WarningEvent]) -> Trouble:
     """Judge a pod by what it says itself, by its node, and by the Event that there is."""
     if pod.is_ready:
         return NO_TROUBLE
@@ -260,14 +302,18 @@ def _trouble_of(pod: Pod, around: Surroundings, heard: Mapping[_State, Warning])
 def _bad_nodes(pod: Pod, around: Surroundings) -> list[str]:
     """Return the nodes that are not ready, if that is why this pod is not."""
     bad = sorted(name for name, is_ready in around.nodes.items() if is_ready is False)
-    is_it = pod.node in bad if pod.node else family(pod.reason) == "Unschedulable"
-    return bad if is_it else []
+    if pod.node:
+        return bad if pod.node in bad else []
+    return bad if family(pod.reason) == "Unschedulable" and not _wants_room(pod) else []
 
 
-def _unmade(workload: Workload, revision: Revision, around: Surroundings) -> Iterator[Trouble]:
+def _creation_troubles(
+    workload: Workload, revision: Revision, around: Surroundings
+) -> Iterator[Trouble]:
     """Yield a trouble for each pod that cannot be made; an Event is newer than the condition."""
     warning = around.warnings.get(revision.uid)
-    message = warning.message if warning and warning.reason == "FailedCreate" else revision.failure
+    is_told = warning and warning.is_of_kubernetes and warning.reason == "FailedCreate"
+    message = warning.message if warning and is_told else revision.failure
     if message:
         trouble = Trouble(cause_of("FailedCreate", message), message)
         yield from [trouble] * missing_pods(workload, revision)

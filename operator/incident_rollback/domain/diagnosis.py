@@ -8,7 +8,7 @@ from typing import Final
 from incident_rollback.crd.v1alpha1 import MAX_TEXT
 from incident_rollback.domain.cause import family, missing_pods
 from incident_rollback.domain.rollout import failing_pods
-from incident_rollback.domain.surroundings import Surroundings, Warning  # noqa: A004
+from incident_rollback.domain.surroundings import Surroundings, WarningEvent
 from incident_rollback.domain.words import clock_time, quote
 from incident_rollback.domain.workload import Pod, Revision, Workload
 
@@ -37,7 +37,7 @@ def diagnose(workload: Workload, revision: Revision) -> str:
     total = len(workload.pods_of(revision)) + len(ended)
     if groups:
         return f"{len(groups[0])} of {total} {_pods(total)} in {_trouble(groups[0])}"
-    if _unmade(workload, revision):
+    if _unmade_pods(workload, revision):
         return f"its pods cannot be made: {quote(revision.failure)}"
     if not total:
         return ""
@@ -55,7 +55,7 @@ def evidence_of(workload: Workload, revision: Revision, around: Surroundings) ->
     shown.  Under 1,000 characters.
     """
     lead, details = diagnose(workload, revision), _details(workload, revision, around)
-    if not lead or not (details or _unmade(workload, revision)):
+    if not lead or not (details or _unmade_pods(workload, revision)):
         return lead
     command = f" ({_command(workload, revision)})"
     return f"{lead}{details}"[: MAX_TEXT - len(command)] + command
@@ -114,7 +114,7 @@ def how(workload: Workload, around: Surroundings | None = None) -> str:
     return f"{availability(workload)}{shown}{details}"
 
 
-def look(workload: Workload) -> str:
+def look_command(workload: Workload) -> str:
     """Return the command that shows why the live revision is not well."""
     live, ref = workload.live, workload.ref
     if live is not None and (command := _command(workload, live)):
@@ -122,7 +122,7 @@ def look(workload: Workload) -> str:
     return f"look at its pods: kubectl describe deploy/{ref.name} -n {ref.namespace}"
 
 
-def _unmade(workload: Workload, revision: Revision) -> int:
+def _unmade_pods(workload: Workload, revision: Revision) -> int:
     """Return how many pods cannot be made; the condition alone outlives that for a moment."""
     return missing_pods(workload, revision) if revision.failure else 0
 
@@ -161,7 +161,7 @@ def _details(workload: Workload, revision: Revision, around: Surroundings) -> st
         return "" if is_echo else _event(warning)
     if not (pod.reason or warning or _says(pod, around)):
         return ""
-    unmade = _unmade(workload, revision)
+    unmade = _unmade_pods(workload, revision)
     more = f"; {unmade} more cannot be made: {_said(revision.failure)}" if unmade else ""
     return f"{_example(pod, around)}{_event(warning)}{more}"
 
@@ -181,7 +181,7 @@ def _says(pod: Pod, around: Surroundings) -> str:
     return _said(pod.message, pod.reason) if pod.message and pod.reason not in LOOPS else ""
 
 
-def _event(warning: Warning | None) -> str:
+def _event(warning: WarningEvent | None) -> str:
     if warning is None:
         return ""
     at = f" at {clock_time(warning.at)}" if warning.at else ""
@@ -202,7 +202,7 @@ def _command(workload: Workload, revision: Revision) -> str:
     namespace = f"-n {workload.ref.namespace}"
     pod = next(iter(examples(workload, revision)), None)
     if pod is None:
-        is_it = _unmade(workload, revision)
+        is_it = _unmade_pods(workload, revision)
         return f"kubectl describe rs/{revision.replica_set} {namespace}" if is_it else ""
     if pod.logs == "None":
         return f"kubectl describe pod {pod.name} {namespace}"

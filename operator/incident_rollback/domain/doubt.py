@@ -48,7 +48,7 @@ def _missing(choice: Choice) -> Doubt | None:
     if not choice.missing:
         return None
     return Doubt(
-        "ReferenceMissing",
+        f"ReferenceMissing: {', '.join(map(str, choice.missing))}",
         f"revision {choice.revision.number} needs {listed(choice.missing)}, gone by now, and its "
         "pods would not start without",
     )

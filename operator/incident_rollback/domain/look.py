@@ -10,15 +10,25 @@ from typing import Final
 
 from incident_rollback.domain.cause import missing_pods, nodes_in_question
 from incident_rollback.domain.diagnosis import examples
-from incident_rollback.domain.moves import Aim, Claim, Fail, Hold, Move, Preview, Refuse
+from incident_rollback.domain.moves import (
+    Aim,
+    Claim,
+    Fail,
+    Hold,
+    Move,
+    Preview,
+    Refuse,
+    Restore,
+)
 from incident_rollback.domain.observation import Observation
 from incident_rollback.domain.references import references_of
 from incident_rollback.domain.surroundings import Reference
 from incident_rollback.domain.timeline import ILL
+from incident_rollback.domain.verdict import next_best
 from incident_rollback.domain.workload import Revision, Workload
 
 MAX_REFERENCES: Final = 100
-"""Of all candidates together; what is beyond is taken for unknown."""
+"""In one look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +49,9 @@ def what_to_look_at(seen: Observation, move: Move) -> Look | None:
     if workload is None:
         return None
     troubled = workload.live if _speaks_of_trouble(move) else None
+    needed = _revision_of(seen, workload, move)
     look = Look(
-        references=_unlooked(seen, workload, aim) if aim else frozenset(),
+        references=_unlooked(seen, workload, needed) if needed else frozenset(),
         trial_of=_untried(seen, aim) if aim else None,
         warnings=_unheard(seen, workload, troubled) if troubled else frozenset(),
         nodes=_unvisited(seen, workload, troubled) if troubled else frozenset(),
@@ -53,6 +64,21 @@ def _aim_of(move: Move) -> Aim | None:
     match move:
         case Claim() | Preview() | Refuse():
             return move.aim
+        case _:
+            return None
+
+
+def _revision_of(seen: Observation, workload: Workload, move: Move) -> Revision | None:
+    """Return the revision that a move restores, shows, or names as the next to be tried."""
+    aim = _aim_of(move)
+    if aim is not None:
+        return aim.revision
+    match move:
+        case Restore():
+            return move.revision
+        case Fail() if move.reason in ILL:
+            following = next_best(seen, workload)
+            return following.revision if following else None
         case _:
             return None
 
@@ -82,20 +108,20 @@ def _unvisited(seen: Observation, workload: Workload, live: Revision) -> frozens
     return nodes_in_question(workload, live) - seen.around.nodes.keys()
 
 
-def _unlooked(seen: Observation, workload: Workload, aim: Aim) -> frozenset[Reference]:
+def _unlooked(seen: Observation, workload: Workload, revision: Revision) -> frozenset[Reference]:
     """
-    Look behind what the aim needs; once an aim has not held, behind what every candidate needs.
+    Look behind what the revision needs; once one has not held, behind what every candidate needs.
 
     The first one nearly always holds, and each reference is a request; a second round for each
-    further candidate would cost the time.
+    further candidate would cost the time.  What one look has no room for is left to the next.
     """
     known = seen.around.references
-    wanted = [r for r in _needs(aim.revision) if r not in known]
+    wanted = [r for r in _needs(revision) if r not in known]
     is_first = not known and not seen.around.trials
     if wanted and not is_first:
         others = (r for r in workload.revisions if r.numbers and r.key != workload.key)
         wanted += [r for other in others for r in _needs(other) if r not in known]
-    return frozenset([*dict.fromkeys(wanted)][: MAX_REFERENCES - len(known)])
+    return frozenset([*dict.fromkeys(wanted)][:MAX_REFERENCES])
 
 
 def _needs(revision: Revision) -> list[Reference]:

@@ -61,6 +61,25 @@ REMOVALS: Final = frozenset(
 OWN_WORDS: Final = CRASHES | CREATIONS | PULLS | PLACES | REMOVALS
 """Reasons whose messages are Kubernetes' and the runtime's own; any other one may be anybody's."""
 
+AUTHORS: Final = frozenset(
+    {
+        "attachdetach-controller",
+        "default-scheduler",
+        "deployment-controller",
+        "kubelet",
+        "node-controller",
+        "persistentvolume-controller",
+        "replicaset-controller",
+        "taint-eviction-controller",
+    }
+)
+"""
+Who of Kubernetes' own writes Events about pods and what owns them.
+
+No other scheduler: what it says stands in the pod's condition too, and many a program that posts
+Events is called so.
+"""
+
 _SECRETS: Final = (
     (re.compile(r"://[^\s@\"']*@(?!sha\d+:)"), "://"),
     (re.compile(r"(?<![^\s@:/\"'(=])[^\s@:/\"'(=]+:[^\s@\"']*@(?!sha\d+:)"), ""),
@@ -70,8 +89,36 @@ _SECRETS: Final = (
     (re.compile(r"\beyJ[\w-]{6,}\.[\w-]+\.?[\w-]*"), "…"),
 )
 """User and password before a host, query strings, and tokens, with what is left of them."""
-_NAMED: Final = re.compile(r"(?<![\w.-])([\w.-]+=)([^\s,;]+)")
-_SECRET_NAME: Final = re.compile(r"passw|pwd|secret|token|credential|key", re.IGNORECASE)
+_SECRET: Final = r"(?:passw|passphrase|pwd|secret|token|credential|key)"
+_ENDS: Final = r"(?:passw\w*|passphrase|pwd|credential|(?:secret|token|key)s?(?:_\w+)?)s?"
+"""How a name ends before ": "; hosts and images, before which it stands as well, seldom do."""
+_PLAIN: Final = (
+    r"(?!(?:and|connection|context|dial|EOF|error|executable|failed|for|from|Get|has|Head|in|invalid"
+    r"|is|lookup|net/http|no|not|of|on|or|Post|rpc|timed|to|unexpected|was|with|x509)[:,.]?(?:\s|$))"
+)
+"""With these words a message goes on: they are no secret, and where they stand is a cause."""
+_SECRET_VALUE: Final = (
+    r"(?:(?P<escape>\\*)(?P<quote>[\"']).*?(?:(?<!\\)(?P=escape)(?P=quote)|$)"
+    r"|[{\[][^}\]]*|[^\s,;]+)"
+)
+"""Quoted, as deep as it may be; in brackets; or one word."""
+_NAMED: Final = tuple(
+    re.compile(rf"(?P<name>{name}){_SECRET_VALUE}", re.IGNORECASE)
+    for name in (
+        rf"{_SECRET}[\w.-]{{0,200}}=",
+        rf"[\"'][\w.-]{{0,200}}{_SECRET}[\w.-]{{0,200}}\\*[\"'] ?: ?{_PLAIN}",
+        rf"(?<![\w./-])(?<!non-existent (?:secret|config) )[\w-]{{0,200}}{_ENDS} ?: ?{_PLAIN}",
+        rf"(?<![\w.-])--?[\w.-]{{0,200}}{_SECRET}[\w.-]{{0,200}}[\\\"',]* (?!--?\w)",
+        r"(?<![\w./-])[\w-]{0,200}(?:passw(?:or)?d|passphrase|pwd|token|credential|[_-]key)s? "
+        + _PLAIN,
+    )
+)
+"""
+What is called a secret: `password=`, `"password":`, `password: `, `--db-password `, `password `.
+
+Rather a word too many is left out than one too few.  A bare "secret" or "key" with no sign after
+it is Kubernetes' way to name an object, or an entry of it.
+"""
 _VALUE: Final = re.compile(
     r"(Invalid value|Duplicate value|Unsupported value|Too long): .*", re.DOTALL
 )
@@ -96,11 +143,14 @@ def safe(message: str) -> str:
     told = _VALUE.sub(r"\1", " ".join(words))
     for pattern, instead in _SECRETS:
         told = pattern.sub(instead, told)
-    return _NAMED.sub(_without_secret, told)[:MAX_MESSAGE]
+    for pattern in _NAMED:
+        told = pattern.sub(r"\g<name>…", told)
+    return told[:MAX_MESSAGE]
 
 
-def _without_secret(found: re.Match[str]) -> str:
-    return f"{found[1]}…" if _SECRET_NAME.search(found[1]) else found[0]
+def are_kubernetes(authors: frozenset[str]) -> bool:
+    """Say whether all who are named as the author of an Event are Kubernetes' own; nobody is not."""
+    return bool(authors) and authors <= AUTHORS
 
 
 def own_words(reason: str, message: str) -> str:

@@ -62,6 +62,8 @@ class Refuse:
     fix: str
     aim: Aim | None = None
     """What waits for somebody's approval; it is its plan that the next request approves."""
+    candidates: tuple[Candidate, ...] = ()
+    """Why none of the revisions that were looked at was taken."""
 
 
 @dataclass(frozen=True, slots=True)

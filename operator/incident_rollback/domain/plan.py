@@ -9,6 +9,7 @@ from typing import Final, cast
 from incident_rollback.crd.v1alpha1 import MAX_PLAN_LINES, MAX_TEXT, PlanStatus
 from incident_rollback.domain.changes import changes_between
 from incident_rollback.domain.history import History
+from incident_rollback.domain.moves import Doubt
 from incident_rollback.domain.raw import Json
 from incident_rollback.domain.words import quote, span
 from incident_rollback.domain.workload import Revision, Workload
@@ -29,16 +30,17 @@ _CONFIGURATION: Final = {
 """The fields of a pod's spec that name a ConfigMap or a Secret."""
 
 
-def plan_of(workload: Workload, to: Revision, warnings: Sequence[str] = ()) -> PlanStatus:
+def plan_of(workload: Workload, to: Revision, doubts: Sequence[Doubt] = ()) -> PlanStatus:
     """
     Return the plan: what changes, what stays, what runs now, and a digest over all that decides.
 
-    `warnings` are stable words for what speaks against it; an approval covers them.  What moves
-    while nobody does anything (instants, ages, counts of pods) is not in the digest.
+    An approval covers what speaks against it, by the codes of the doubts: one that has come or
+    gone since is another plan.  Instants, ages and counts are not in the digest.
     """
     return PlanStatus(
-        digest=_digest(workload, to, warnings),
+        digest=_digest(workload, to, [doubt.code for doubt in doubts]),
         changes=_bounded(changes_between(workload.template, to.template)),
+        warnings=tuple(doubt.text[:MAX_TEXT] for doubt in doubts),
         not_rolled_back=_bounded([*NEVER, *_configuration(to.template)]),
         deployed_at=History.of(workload).became_current_at(workload),
         written_by=quote(workload.template_writer)[:MAX_TEXT],

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Final, TypeAlias
 
 from incident_rollback.crd.v1alpha1 import Phase
-from incident_rollback.domain.diagnosis import availability, by, how, look
+from incident_rollback.domain.diagnosis import availability, by, how, look_command
 from incident_rollback.domain.history import History
 from incident_rollback.domain.moves import Fail, Move, Refuse, Succeed, Wait
 from incident_rollback.domain.names import intent_of
@@ -210,7 +210,7 @@ def rolled_back_and_not_healthy(seen: Observation, workload: Workload) -> Move |
     return Refuse(
         "AlreadyRolledBack",
         f"{workload.ref} was rolled back to {join(workload.images)}{by(workload)}, and is not "
-        f"healthy: {how(workload, seen.around)} ({look(workload)})",
+        f"healthy: {how(workload, seen.around)} ({look_command(workload)})",
         "a further step back is yours to choose: "
         f"kubectl irb rollback deploy/{workload.ref.name} -n {workload.ref.namespace} "
         "--to-revision N",

@@ -14,6 +14,7 @@ from incident_rollback.domain import timeline
 from incident_rollback.domain.caps import must_say_that_it_goes
 from incident_rollback.domain.conditions import drop, get, upsert
 from incident_rollback.domain.moves import (
+    Aim,
     Claim,
     Fail,
     Hold,
@@ -105,7 +106,9 @@ class _Draft:
 
     def refuse(self, move: Refuse) -> None:
         if move.aim is not None:
-            self._set(plan=move.aim.plan)
+            self._show(move.aim)
+        if move.candidates:
+            self._set(candidates=move.candidates)
         self._end(Phase.REFUSED, move.reason, _with_next(move.message, move.fix))
         self._set(updates=timeline.without(self.status.updates, "start"))
         self._tell("end", timeline.refused_text(self.rollback, move))
@@ -136,11 +139,9 @@ class _Draft:
 
     def preview(self, move: Preview) -> None:
         aim = move.aim
-        self._set(
-            target=aim.target, from_=aim.from_, to=aim.to, candidates=aim.candidates, plan=aim.plan
-        )
+        self._show(aim)
         changes = in_short(aim.plan.changes, "; ", 500)
-        doubts = "".join(f" It would ask first: {doubt.text}." for doubt in aim.doubts)[:500]
+        doubts = "".join(f" It would ask first: {w}." for w in aim.plan.warnings)[:500]
         self._end(
             Phase.PREVIEWED,
             "Previewed",
@@ -183,6 +184,12 @@ class _Draft:
                 self._tell("held", timeline.news_text(self.rollback, news))
         if move.is_over and (not self.teller.is_heard or timeline.is_told(self.status)):
             self._set(settled=True)
+
+    def _show(self, aim: Aim) -> None:
+        """Write down what would be done; only a claim makes it so."""
+        self._set(
+            target=aim.target, from_=aim.from_, to=aim.to, candidates=aim.candidates, plan=aim.plan
+        )
 
     def finished(self) -> IncidentRollback:
         return self._as_is()

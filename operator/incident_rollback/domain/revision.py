@@ -134,7 +134,7 @@ def choose_revision(
     if not eligible and not refused:
         return _nothing(workload, options)
     if len(refused) >= MAX_REFUSED or (refused and not (eligible and eligible[0].is_proven)):
-        return _refused(refused)
+        return _refused(refused, _none_taken(options))
     return _choice(eligible[0], eligible[0].why, _verdicts(options, eligible[0]))
 
 
@@ -150,7 +150,18 @@ def _choice(option: _Option, why: str, candidates: tuple[Candidate, ...]) -> Cho
     )
 
 
-def _refused(options: Sequence[_Option]) -> Refuse:
+def _none_taken(options: Sequence[_Option]) -> tuple[Candidate, ...]:
+    return tuple(
+        Candidate(
+            revision=o.revision.number,
+            verdict="PassedOver",
+            why=(o.passed_over or o.evidence)[:MAX_TEXT],
+        )
+        for o in options
+    )[:MAX_CANDIDATES]
+
+
+def _refused(options: Sequence[_Option], candidates: tuple[Candidate, ...] = ()) -> Refuse:
     """The cluster's own words become the reason."""
     said = (
         f"revision {o.revision.number}: {quote(o.trial.message if o.trial else '', MAX_SAID)}"
@@ -160,6 +171,7 @@ def _refused(options: Sequence[_Option]) -> Refuse:
         "Rejected",
         f"the cluster refuses what could be gone back to ({'; '.join(said)[:MAX_TEXT]})",
         "ask whoever owns the admission policy, or deploy the release that worked from its source",
+        candidates=candidates,
     )
 
 
@@ -299,6 +311,7 @@ def _nothing(workload: Workload, options: Sequence[_Option]) -> Refuse:
         f"no revision that is left can be trusted ({why})",
         f"{f'bring back {gone} and ask again, or ' if gone else ''}name one yourself: "
         f"kubectl irb rollback deploy/{ref.name} -n {ref.namespace} --to-revision N",
+        candidates=_none_taken(options),
     )
 
 

@@ -49,12 +49,14 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Warning:  # noqa: A001  # Kubernetes' own word for it
+class WarningEvent:
     """The latest Warning Event about an object; best effort, short-lived."""
 
     reason: str
     message: str
     at: datetime | None = None
+    is_of_kubernetes: bool = True
+    """Anybody may post an Event with any reason; what another one says is no cause."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,9 @@ class Surroundings:
     references: Mapping[Reference, Referent] = field(default_factory=dict[Reference, Referent])
     trials: Mapping[str, Trial] = field(default_factory=dict[str, Trial])
     """By the pod-template-hash of the revision to restore."""
-    warnings: Mapping[str, Warning | None] = field(default_factory=dict[str, Warning | None])
+    warnings: Mapping[str, WarningEvent | None] = field(
+        default_factory=dict[str, WarningEvent | None]
+    )
     """By the uid of the object; None: there is none that we may see."""
     nodes: Mapping[str, bool | None] = field(default_factory=dict[str, bool | None])
     """By name, whether a node is ready; None: unknown."""

@@ -275,7 +275,7 @@ def _healthy(move: Succeed) -> str:
 
 def _doubts(aim: Aim) -> str:
     """Say why it would ask a person first."""
-    return "".join(f" It would ask first: {doubt.text}." for doubt in aim.doubts)[:1000]
+    return "".join(f" It would ask first: {warning}." for warning in aim.plan.warnings)[:1000]
 
 
 def _same_images(origin: RevisionStatus, to: RevisionStatus) -> str:

@@ -5,11 +5,11 @@ from typing import Final
 
 from incident_rollback.crd.v1alpha1 import Phase, RevisionStatus
 from incident_rollback.domain.conditions import reason_of
-from incident_rollback.domain.diagnosis import availability, by, how, look
+from incident_rollback.domain.diagnosis import availability, by, how, look_command
 from incident_rollback.domain.moves import Fail, Move, News, Refuse, Succeed, Wait, Watch
 from incident_rollback.domain.observation import Observation, is_another, is_same
 from incident_rollback.domain.ownership import how_to_pause, what_brings_back
-from incident_rollback.domain.revision import choose_revision
+from incident_rollback.domain.revision import Choice, choose_revision
 from incident_rollback.domain.rollout import (
     Rollout,
     assess_rollout,
@@ -66,15 +66,22 @@ def judge_rollout(seen: Observation, workload: Workload, at: datetime) -> Move:
 
 def _what_next(seen: Observation, workload: Workload) -> str:
     """Name the next revision that can be trusted, and its command; nothing is tried by itself."""
-    choice = choose_revision(workload, None, seen.began_at)
-    if isinstance(choice, Refuse) or not choice.is_proven:
-        return look(workload)
-    ref = workload.ref
+    choice = next_best(seen, workload)
+    if choice is None:
+        return look_command(workload)
+    ref, number = workload.ref, choice.revision.number
     return (
-        f"{look(workload)}. The next that can be trusted is revision {choice.revision.number} "
+        f"{look_command(workload)}. The next that can be trusted is revision {number} "
         f"({choice.why}): kubectl irb rollback deploy/{ref.name} -n {ref.namespace} "
-        f"--to-revision {choice.revision.number}"
+        f"--to-revision {number}"
     )
+
+
+def next_best(seen: Observation, workload: Workload) -> Choice | None:
+    """Return the next revision that there is evidence for; None: there is none."""
+    bound = seen.policy.max_revisions_back
+    choice = choose_revision(workload, None, seen.began_at, seen.around, bound)
+    return choice if isinstance(choice, Choice) and choice.is_proven else None
 
 
 def _judge_calm(
@@ -157,7 +164,7 @@ def held(seen: Observation, workload: Workload | None) -> News:
     if workload is None:
         return News("NotVerified", "could not look at the end of the hold", is_told=False)
     if seen.rollback.status.phase is Phase.FAILED or not is_healthy(workload):
-        return News("NotHealthy", how(workload), look(workload), is_told=False)
+        return News("NotHealthy", how(workload), look_command(workload), is_told=False)
     length = span(timedelta(seconds=seen.policy.hold_seconds))
     message = f"it stayed for {length}: {availability(workload)}"
     return News("Held", message, stands=True, is_told=False)
@@ -174,7 +181,7 @@ def _news_of_health(seen: Observation, workload: Workload) -> News | None:
     broken = broken_calm(workload, since) if since else ()
     if since and not is_healthy(workload) and any(has_crashed(pod, since) for pod in broken):
         message = f"it was healthy, then: {how(workload, seen.around)}"
-        return News("Crashed", message, look(workload))
+        return News("Crashed", message, look_command(workload))
     return None
 
 

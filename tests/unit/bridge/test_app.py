@@ -319,6 +319,24 @@ async def test_approving_carries_the_digest_of_the_plan_that_was_shown(
     assert (spec["planDigest"], spec["dryRun"], spec["pairs"]) == (DIGEST, False, 1)
 
 
+async def test_approving_again_approves_the_plan_that_the_approval_was_refused_with(
+    bridge: Bridge,
+) -> None:
+    """Else the step would send the old digest for ever, whoever presses it."""
+    await bridge.post(OURS)
+    bridge.end(Phase.REFUSED, reason="ApprovalRequired", digest=DIGEST)
+    shown = [f"sha256:{digit * 64}" for digit in "12"]
+    for digest in shown:
+        bridge.clock.advance(60)
+        await bridge.post(OURS | {"approve": True})
+        bridge.end(Phase.REFUSED, reason="PlanChanged", digest=digest)
+
+    await bridge.post(OURS | {"approve": True})
+
+    sent = [m["spec"].get("planDigest") for m in bridge.store.manifests]
+    assert sent == [None, DIGEST, *shown]
+
+
 async def test_a_plan_of_somebody_elses_resource_is_not_approved(bridge: Bridge) -> None:
     await bridge.post(OURS)
     bridge.end(Phase.REFUSED, digest=DIGEST)

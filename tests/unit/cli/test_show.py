@@ -202,8 +202,8 @@ NEXT = [
     pytest.param(
         {},
         {"needs_approval": True},
-        "kubectl irb rollback deploy/checkout -n production, which is refused with the plan, for "
-        "the environment asks for approval; then: kubectl irb approve NAME -n production",
+        "kubectl irb rollback deploy/checkout -n production, which is refused with the plan until "
+        "it is approved; then: kubectl irb approve NAME -n production",
         id="with approval",
     ),
 ]

@@ -10,7 +10,7 @@ from incident_rollback.clients.clock import ApiClock
 from incident_rollback.clients.connection import Connection
 from incident_rollback.clients.symptoms import read_nodes, read_warnings
 from incident_rollback.domain.raw import Json
-from incident_rollback.domain.surroundings import Warning  # noqa: A004  # Kubernetes' own word
+from incident_rollback.domain.surroundings import WarningEvent
 from tests.fakes.apiserver import FakeApiServer, Fault, status
 
 EVENTS = "/api/v1/namespaces/shop/events"
@@ -19,7 +19,7 @@ AT = datetime(2026, 11, 23, 2, 10, tzinfo=UTC)
 PATIENCE = 60.0
 """Seconds in which even a busy machine answers."""
 HURRY = 0.2
-BACK_OFF = Warning("BackOff", "Back-off restarting failed container", AT)
+BACK_OFF = WarningEvent("BackOff", "Back-off restarting failed container", AT)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ async def test_each_object_has_its_own_latest_warning(
     server.put(f"{EVENTS}/d", an_event("p-2", reason="FailedMount", message=""))
     server.put("/api/v1/namespaces/other/events/e", an_event("p-3"))
     found = await read_warnings(connection, "shop", ["p-1", "p-2", "p-3"], within=PATIENCE)
-    assert found == {"p-1": BACK_OFF, "p-2": Warning("FailedMount", "", AT), "p-3": None}
+    assert found == {"p-1": BACK_OFF, "p-2": WarningEvent("FailedMount", "", AT), "p-3": None}
 
 
 async def test_warnings_of_one_object_and_no_more_than_a_few_are_asked_for(

@@ -25,7 +25,7 @@ from incident_rollback.domain.names import intent_of
 from incident_rollback.domain.ownership import Owner, Tool
 from incident_rollback.domain.surroundings import (
     Trial,
-    Warning,  # noqa: A004  # Kubernetes' own word
+    WarningEvent,
 )
 from incident_rollback.domain.workload import Workload, WorkloadRef
 from incident_rollback.errors import (
@@ -488,7 +488,7 @@ CRASHED = a_broken_pod(
     reason="CrashLoopBackOff", exit_code=1, name="checkout-7d9-x", uid="p-1", container="app",
     logs="Previous",
 )  # fmt: skip
-BACK_OFF = Warning("BackOff", "Back-off restarting failed container", ago(seconds=50))
+BACK_OFF = WarningEvent("BackOff", "Back-off restarting failed container", ago(seconds=50))
 SHOWN = (
     "1 of 1 pod in CrashLoopBackOff (exit code 1), e.g. pod checkout-7d9-x, container app{event} "
     "(kubectl logs checkout-7d9-x -c app -n production --previous)"

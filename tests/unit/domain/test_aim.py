@@ -117,6 +117,14 @@ def test_an_approval_covers_the_doubts_that_it_was_given_for() -> None:
     assert outcome(choose(without_doubt, WORKLOAD)) == "Refuse PlanChanged"
 
 
+def test_a_plan_that_changed_by_a_doubt_shows_the_doubt() -> None:
+    old = an_incident(started_at=after(days=8))
+    move = choose(an_observation(a_rollback(plan_digest=DIGEST, incident=old), WORKLOAD), WORKLOAD)
+    assert isinstance(move, Refuse)
+    assert move.reason == "PlanChanged"
+    assert "the live revision had run for" in move.message
+
+
 REFUSALS: list[Any] = [
     pytest.param(a_rollback(), REQUIRED, DIGEST, id="the plan that wants approval"),
     pytest.param(a_rollback(plan_digest=OLD_DIGEST), Policy(), DIGEST, id="the plan of now"),
@@ -162,7 +170,8 @@ def test_what_is_to_be_approved_fits_into_a_condition_with_the_command() -> None
 def test_a_plan_that_has_changed_is_said_as_it_is_now() -> None:
     move = choose(an_observation(a_rollback(plan_digest=OLD_DIGEST), WORKLOAD), WORKLOAD)
     assert isinstance(move, Refuse)
-    assert "to go back to revision 1: container app: image checkout:1.2 -> " in move.message
+    assert "to go back to revision 1 (3 pods of it still serve): container app: " in move.message
+    assert "kubectl irb approve checkout-3f9a1c27b0d4e6f8 -n incident-rollback" in move.fix
     assert move.aim is not None
     assert move.aim.plan == plan_of(WORKLOAD, WORKLOAD.revisions[1])
 

@@ -26,7 +26,7 @@ from incident_rollback.domain.cause import (
     nodes_in_question,
     trouble_of,
 )
-from incident_rollback.domain.surroundings import Surroundings, Warning  # noqa: A004
+from incident_rollback.domain.surroundings import Surroundings, WarningEvent
 from incident_rollback.domain.workload import Pod, Workload
 from tests.builders import a_broken_pod, a_pod, a_revision, a_workload, ago
 
@@ -215,7 +215,7 @@ DOWN = Surroundings(nodes={"n-1": False, "n-2": True})
 
 
 def with_event(reason: str, message: str, *, of: str = "p-1", **at: float) -> Surroundings:
-    return Surroundings(warnings={of: Warning(reason, message, ago(**(at or {"minutes": 1})))})
+    return Surroundings(warnings={of: WarningEvent(reason, message, ago(**(at or {"minutes": 1})))})
 
 
 def workload(*pods: Pod, **live: Any) -> Workload:

@@ -12,9 +12,9 @@ from incident_rollback.domain.diagnosis import (
     examples,
     how,
     lead_of,
-    look,
+    look_command,
 )
-from incident_rollback.domain.surroundings import Surroundings, Warning  # noqa: A004
+from incident_rollback.domain.surroundings import Surroundings, WarningEvent
 from incident_rollback.domain.workload import Pod, Workload
 from tests.builders import a_broken_pod, a_pod, a_revision, a_template, a_workload, ago
 
@@ -141,7 +141,7 @@ def show(**pod: object) -> Pod:
 
 
 def heard(reason: str, message: str = "", *, of: str = "p-1") -> Surroundings:
-    return Surroundings(warnings={of: Warning(reason, message, AT)})
+    return Surroundings(warnings={of: WarningEvent(reason, message, AT)})
 
 
 LOOPS = show(exit_code=1, logs="Previous", message="back-off 40s restarting failed container")
@@ -433,4 +433,4 @@ LOOKS = [
 
 @pytest.mark.parametrize(("workload", "command"), LOOKS)
 def test_look_is_a_command(workload: Workload, command: str) -> None:
-    assert look(workload) == command
+    assert look_command(workload) == command

@@ -13,7 +13,7 @@ from incident_rollback.domain.surroundings import (
     Reference,
     Referent,
     Surroundings,
-    Warning,  # noqa: A004  # Kubernetes' own word
+    WarningEvent,
 )
 from incident_rollback.domain.workload import Pod, Revision, Workload
 from tests.builders import (
@@ -191,7 +191,7 @@ def asking_for(cpu: str) -> Json:
 
 
 def with_event(reason: str, message: str) -> Surroundings:
-    return Surroundings(warnings={"p-1": Warning(reason, message, ago(minutes=1))})
+    return Surroundings(warnings={"p-1": WarningEvent(reason, message, ago(minutes=1))})
 
 
 DATA = {"spec": {"containers": [], "volumes": [{"name": "data"}]}}

@@ -25,6 +25,7 @@ from tests.builders import (
     ago,
     an_observation,
     claimed,
+    frozen,
     hash_of,
     image_of,
     outcome,
@@ -133,12 +134,27 @@ def test_what_is_looked_for(
     assert list(play(seen, found)) == story
 
 
-def test_no_more_is_looked_for_than_the_bound_and_it_ends() -> None:
-    many = [f"s{number:03}" for number in range(MAX_REFERENCES - 1)]
-    older = (needing(8, *many), needing(7, "x", "y", "z"), needing(6, "w"))
-    *looks, end = play(a_choice_of(*older), {"s000": GONE, "x": GONE})
-    assert [len(names) for names in looks] == [MAX_REFERENCES - 1, 1, 0]
-    assert end == "Claim 6"
+def test_what_one_look_has_no_room_for_is_left_to_the_next_and_nothing_is_passed_by() -> None:
+    many = [f"s{number:03}" for number in range(MAX_REFERENCES + 1)]
+    older = (needing(8, *many), needing(7, *many[::-1], "x"), needing(6, "w"))
+    *looks, end = play(a_choice_of(*older), {many[-1]: GONE, "w": GONE})
+    assert [len(names) for names in looks] == [MAX_REFERENCES, 3]
+    assert end == "Refuse NothingToRollBackTo"
+
+
+WAITED = a_workload(needing(9), needing(1, "a"))
+
+
+def test_a_claim_that_has_waited_looks_again_for_what_its_target_needs() -> None:
+    seen = an_observation(claimed(from_=frozen(9)), WAITED)
+    assert list(play(seen, {})) == [{"a"}, "Restore 1"]
+    assert list(play(seen, {"a": GONE})) == [{"a"}, "Refuse NothingToRollBackTo"]
+
+
+def test_whoever_approved_the_plan_knew_what_was_gone() -> None:
+    approved = a_rollback(plan_digest="sha256:" + "0" * 64)
+    claim = approved.model_copy(update={"status": claimed(from_=frozen(9)).status})
+    assert list(play(an_observation(claim, WAITED), {"a": GONE})) == [{"a"}, "Restore 1"]
 
 
 CRASHING = a_broken_pod(reason="CrashLoopBackOff", uid="p-1")

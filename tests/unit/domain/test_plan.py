@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from incident_rollback.crd.v1alpha1 import MAX_PLAN_LINES, MAX_TEXT, PlanStatus
+from incident_rollback.domain.moves import Doubt
 from incident_rollback.domain.plan import NEVER, in_short, origin_words, plan_of
 from incident_rollback.domain.raw import Json
 from incident_rollback.domain.references import references_of
@@ -254,9 +255,13 @@ def test_the_digest_moves_with_what_decides_alone(other: Workload, is_same: bool
     assert (plan_of(other, to).digest == plan_of(BASE, to).digest) is is_same
 
 
+def doubts(*codes: str) -> list[Doubt]:
+    return [Doubt(code, f"why {code}") for code in codes]
+
+
 def test_the_digest_is_the_same_in_every_process() -> None:
     """Written down here: another spelling would turn every approved plan into another one."""
-    assert plan_of(BASE, BASE.revisions[1], ["FailsAlike", "ReleaseIsOld"]).digest == (
+    assert plan_of(BASE, BASE.revisions[1], doubts("FailsAlike", "ReleaseIsOld")).digest == (
         "sha256:51c5acb08b9de0dbcaeb79e10d7cdb51a23c5b94e77bda26fe07bebb096ef12b"
     )
 
@@ -284,13 +289,18 @@ WARNINGS = [
 @pytest.mark.parametrize(("warnings", "is_same"), WARNINGS)
 def test_the_digest_covers_what_speaks_against_it(warnings: list[str], is_same: bool) -> None:
     to = BASE.revisions[1]
-    digests = (plan_of(BASE, to, given).digest for given in (warnings, ["FailsAlike"]))
+    digests = (plan_of(BASE, to, doubts(*given)).digest for given in (warnings, ["FailsAlike"]))
     assert (len(set(digests)) == 1) is is_same
 
 
 def test_the_order_of_what_speaks_against_it_does_not_count() -> None:
-    to, codes = BASE.revisions[1], ["ReleaseIsOld", "FailsAlike"]
-    assert plan_of(BASE, to, codes).digest == plan_of(BASE, to, codes[::-1]).digest
+    to, given = BASE.revisions[1], doubts("ReleaseIsOld", "FailsAlike")
+    assert plan_of(BASE, to, given).digest == plan_of(BASE, to, given[::-1]).digest
+
+
+def test_a_plan_shows_what_speaks_against_it() -> None:
+    plan = plan_of(BASE, BASE.revisions[1], doubts("FailsAlike"))
+    assert plan.warnings == ("why FailsAlike",)
 
 
 NAMES = st.text(max_size=3)
@@ -305,7 +315,7 @@ def digest_of(
     workload = replace(
         BASE, ref=WorkloadRef(namespace, name), uid=uid, template=a_revision(live).template
     )
-    return plan_of(workload, a_revision(to), sorted(warnings)).digest
+    return plan_of(workload, a_revision(to), doubts(*sorted(warnings))).digest
 
 
 @settings(deadline=None)
@@ -323,6 +333,7 @@ def test_a_plan_is_plain_json() -> None:
     assert json.loads(plan.model_dump_json(by_alias=True)) == {
         "digest": plan.digest,
         "changes": ["container app: image checkout:1.2 -> checkout:1.1"],
+        "warnings": [],
         "notRolledBack": ["replicas", "strategy", "HorizontalPodAutoscaler"],
         "deployedAt": "2026-11-23T02:04:00Z",
         "writtenBy": "kubectl-set",

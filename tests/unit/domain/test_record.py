@@ -9,6 +9,7 @@ from incident_rollback.crd.v1alpha1 import (
     FINAL_PHASES,
     MAX_TEXT,
     MAX_UPDATES,
+    Candidate,
     IncidentRollback,
     IncidentRollbackStatus,
     Phase,
@@ -18,7 +19,6 @@ from incident_rollback.domain.aim import choose
 from incident_rollback.domain.conditions import get
 from incident_rollback.domain.moves import (
     Claim,
-    Doubt,
     Fail,
     Hold,
     Move,
@@ -312,8 +312,8 @@ def test_a_preview_claims_nothing() -> None:
 
 
 def test_a_preview_says_that_it_would_ask_first() -> None:
-    doubts = (Doubt("ReleaseIsOld", "it had run for 8 d"),)
-    aim = replace(the_claim().aim, doubts=doubts)
+    aim = the_claim().aim
+    aim = replace(aim, plan=aim.plan.model_copy(update={"warnings": ("it had run for 8 d",)}))
     status = recorded(a_rollback(), Preview(aim))
     ready = get(status.conditions, "Ready")
     assert ready is not None
@@ -335,6 +335,17 @@ def test_a_plan_that_wants_approval_is_recorded() -> None:
     aim = the_claim().aim
     status = recorded(a_rollback(), Refuse("ApprovalRequired", "asks", "approve it", aim))
     assert (status.plan, status.claimed_at) == (aim.plan, None)
+    assert (status.from_, status.to, status.candidates) == (aim.from_, aim.to, aim.candidates)
+
+
+def test_a_refusal_says_why_none_was_taken() -> None:
+    passed = Candidate(revision=1, verdict="PassedOver", why="it needs Secret a, gone by now")
+    refusal = Refuse("NothingToRollBackTo", "none", "name one", candidates=(passed,))
+    assert recorded(a_rollback(), refusal).candidates == (passed,)
+
+
+def test_a_claim_that_is_refused_keeps_its_plan() -> None:
+    aim = the_claim().aim
     kept = recorded(claimed(plan=aim.plan), REFUSE)
     assert kept.plan == aim.plan
 

@@ -11,12 +11,19 @@ from incident_rollback.crd.v1alpha1 import IncidentRollback, Phase, Policy
 from incident_rollback.domain.decision import decide
 from incident_rollback.domain.moves import Fail, Hold, News, Succeed, Wait, Watch
 from incident_rollback.domain.observation import Observation
-from incident_rollback.domain.surroundings import Surroundings, Warning  # noqa: A004
+from incident_rollback.domain.surroundings import (
+    Reference,
+    Referent,
+    Surroundings,
+    WarningEvent,
+)
+from incident_rollback.domain.verdict import next_best
 from incident_rollback.domain.workload import Revision, Workload
 from tests.builders import (
     NOW,
     a_broken_pod,
     a_condition,
+    a_place,
     a_pod,
     a_revision,
     a_template,
@@ -447,8 +454,20 @@ def test_when_the_target_fails_too_nothing_more_is_tried(
     assert ("--to-revision" in move.fix) is bool(words)
 
 
+def test_the_next_one_is_not_named_when_what_it_needs_is_gone_or_it_is_too_far_back() -> None:
+    needs = a_template("checkout:1.1", envFrom=[{"secretRef": {"name": "pruned"}}])
+    last = replace(STILL_SERVES, template=needs)
+    seen = an_observation(workload=a_workload(a_revision(3), a_revision(2), last))
+    gone = Surroundings(references={Reference("Secret", "pruned"): Referent(is_there=False)})
+    assert next_best(seen, seen.workload) is not None
+    assert next_best(replace(seen, around=gone), seen.workload) is None
+    near = replace(seen, place=a_place(policy=Policy(max_revisions_back=1)))
+    without_pods = a_workload(a_revision(3), a_revision(2), RAN_FOR_DAYS)
+    assert next_best(near, without_pods) is None
+
+
 SHOWN = bad_pod(name="checkout-7d9-x", uid="p-1", container="app", logs="Previous", reason="Error")
-HEARD = Surroundings(warnings={"p-1": Warning("BackOff", "Back-off restarting", NOW)})
+HEARD = Surroundings(warnings={"p-1": WarningEvent("BackOff", "Back-off restarting", NOW)})
 ILL_ENDS = [
     pytest.param(
         PATCHED,
