@@ -98,7 +98,7 @@ BAD_NODES: Final = re.compile(
 """How many nodes take no pod because they are not well."""
 ALL_NODES: Final = re.compile(r"^0/(\d{1,6}) nodes are available: ")
 ROOM: Final = re.compile(
-    r"Insufficient |Too many pods|free ports|affinity|selector|topology|volume|disk|pvc"
+    r"Insufficient |Too many pods|free ports|affinity|selector|topology|volume|available disk|pvc"
     r"|PersistentVolume|claim",
     re.IGNORECASE,
 )
@@ -136,7 +136,6 @@ _RULES: Final = (
     ("Unschedulable FailedScheduling", re.compile("persistentvolumeclaim .* not found"), TEMPLATE),
     ("NodeNotReady NodeLost", _ANYTHING, NODES),
     ("Evicted", re.compile("Container .{1,63} was using"), UNKNOWN),  # It may be what leaks.
-    ("Evicted", re.compile("The node was low on"), EVICTED),
     ("Evicted", re.compile("exceed(s|ed) (its|the)"), TEMPLATE),  # Its own limits, not the node's.
     ("Evicted TerminationByKubelet DeletionByTaintManager", _ANYTHING, EVICTED),
     ("PreemptionByScheduler", _ANYTHING, UNKNOWN),  # The priority is the template's.

@@ -89,27 +89,29 @@ _SECRETS: Final = (
     (re.compile(r"\beyJ[\w-]{6,}\.[\w-]+\.?[\w-]*"), "…"),
 )
 """User and password before a host, query strings, and tokens, with what is left of them."""
-_SECRET: Final = r"(?:passw|passphrase|pwd|secret|token|credential|key)"
+_CALLED: Final = r"(?:passw|passphrase|pwd|secret|token|credential|key)"
 _ENDS: Final = r"(?:passw\w*|passphrase|pwd|credential|(?:secret|token|key)s?(?:_\w+)?)s?"
 """How a name ends before ": "; hosts and images, before which it stands as well, seldom do."""
-_PLAIN: Final = (
-    r"(?!(?:and|connection|context|dial|EOF|error|executable|failed|for|from|Get|has|Head|in|invalid"
-    r"|is|lookup|net/http|no|not|of|on|or|Post|rpc|timed|to|unexpected|was|with|x509)[:,.]?(?:\s|$))"
+_GOES_ON: Final = (
+    "and cannot connection context dial EOF error executable failed for from Get has Head i/o in "
+    "invalid is lookup net/http no not of on or Post read rpc server timed tls to unable "
+    "unexpected was with x509"
 )
 """With these words a message goes on: they are no secret, and where they stand is a cause."""
-_SECRET_VALUE: Final = (
+_PLAIN: Final = rf"(?!(?:{_GOES_ON.replace(' ', '|')})[:,.]?(?:\s|$))"
+_GIVEN: Final = (
     r"(?:(?P<escape>\\*)(?P<quote>[\"']).*?(?:(?<!\\)(?P=escape)(?P=quote)|$)"
     r"|[{\[][^}\]]*|[^\s,;]+)"
 )
 """Quoted, as deep as it may be; in brackets; or one word."""
 _NAMED: Final = tuple(
-    re.compile(rf"(?P<name>{name}){_SECRET_VALUE}", re.IGNORECASE)
+    re.compile(rf"(?P<name>{name}){_GIVEN}", re.IGNORECASE)
     for name in (
-        rf"{_SECRET}[\w.-]{{0,200}}=",
-        rf"[\"'][\w.-]{{0,200}}{_SECRET}[\w.-]{{0,200}}\\*[\"'] ?: ?{_PLAIN}",
+        rf"{_CALLED}[\w.-]{{0,200}}=",
+        rf"[\"'][\w.-]{{0,200}}{_CALLED}[\w.-]{{0,200}}\\*[\"'] ?: ?{_PLAIN}",
         rf"(?<![\w./-])(?<!non-existent (?:secret|config) )[\w-]{{0,200}}{_ENDS} ?: ?{_PLAIN}",
-        rf"(?<![\w.-])--?[\w.-]{{0,200}}{_SECRET}[\w.-]{{0,200}}[\\\"',]* (?!--?\w)",
-        r"(?<![\w./-])[\w-]{0,200}(?:passw(?:or)?d|passphrase|pwd|token|credential|[_-]key)s? "
+        rf"(?<![\w.-])--?[\w.-]{{0,200}}{_CALLED}[\w.-]{{0,200}}[\\\"',]* (?!--?\w)",
+        r"(?<![\w./-])(?!-)[\w-]{0,200}(?:passw(?:or)?d|passphrase|pwd|token|credential|[_-]key)s? "
         + _PLAIN,
     )
 )
@@ -149,7 +151,7 @@ def safe(message: str) -> str:
 
 
 def are_kubernetes(authors: frozenset[str]) -> bool:
-    """Say whether all who are named as the author of an Event are Kubernetes' own; nobody is not."""
+    """Say whether all who are named as authors of an Event are Kubernetes' own; nobody is not."""
     return bool(authors) and authors <= AUTHORS
 
 

@@ -43,6 +43,7 @@ def an_event(of: str, **given: object) -> Json:
         "reason": BACK_OFF.reason,
         "message": BACK_OFF.message,
         "lastTimestamp": "2026-11-23T02:10:00Z",
+        "source": {"component": "kubelet"},
         **given,
     }
 

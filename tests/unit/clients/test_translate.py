@@ -403,7 +403,9 @@ def test_pods_that_cannot_be_deleted_are_no_pods_that_cannot_be_made() -> None:
 
 
 def an_event(reason: str, message: str = "", **given: Any) -> Json:
-    return {"type": "Warning", "reason": reason, "message": message, **given}
+    """Return a Warning of the kubelet's."""
+    written = {"source": {"component": "kubelet"}, **given}
+    return {"type": "Warning", "reason": reason, "message": message, **written}
 
 
 EARLY, LATE = "2026-11-23T02:00:00Z", "2026-11-23T02:10:00Z"
@@ -425,6 +427,11 @@ NEWEST: list[Any] = [
                  id="one that says why, before one that only repeats the reason"),
     pytest.param([an_event("Failed", "Error: ErrImagePull")], "Failed",
                  id="one that repeats the reason when there is no other"),
+    pytest.param([an_event("A", lastTimestamp=EARLY),
+                  an_event("Failed", lastTimestamp=LATE, source={"component": "my-operator"})], "A",
+                 id="Kubernetes' own before anybody's"),
+    pytest.param([an_event("Failed", source={"component": "my-operator"})], "Failed",
+                 id="anybody's when there is no other"),
 ]  # fmt: skip
 
 
@@ -444,6 +451,30 @@ def test_a_warning_has_its_time_and_nothing_that_nobody_may_read() -> None:
     hostile = latest_warning([an_event("R" * 500, "hunter2")])
     assert hostile is not None
     assert (len(hostile.reason), hostile.message, hostile.at) == (128, "", None)
+
+
+AUTHORS = [
+    pytest.param({"source": {"component": "kubelet"}, "reportingComponent": "kubelet"}, True,
+                 id="the kubelet, by both names"),
+    pytest.param({"source": {}, "reportingComponent": "default-scheduler"}, True,
+                 id="the scheduler, by the newer name"),
+    pytest.param({"source": {}, "reportingController": "taint-eviction-controller"}, True,
+                 id="a controller, by the name of the newer API"),
+    pytest.param({"source": {"component": "my-operator"}}, False, id="D10 anybody"),
+    pytest.param({"source": {"component": "job-scheduler"}}, False, id="D10 another scheduler"),
+    pytest.param({"source": {"component": "kubelet"}, "reportingComponent": "my-operator"}, False,
+                 id="D10 anybody who takes one of the names"),
+    pytest.param({"source": {}, "reportingComponent": ""}, False, id="D10 nobody says who"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("written", "is_own"), AUTHORS)
+def test_only_what_kubernetes_itself_says_is_repeated(written: Json, is_own: bool) -> None:
+    for reason, says in (("Failed", "no row of alice"), ("Unhealthy", "Liveness probe failed")):
+        warning = latest_warning([an_event(reason, says, **written)])
+        assert warning is not None
+        assert (warning.reason, warning.message) == (reason, says if is_own else "")
+        assert warning.is_of_kubernetes is is_own
 
 
 READINESS = [("True", True), ("False", False), ("Unknown", False), (None, None)]

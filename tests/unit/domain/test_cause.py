@@ -95,6 +95,8 @@ CONTAINERS = [
     pytest.param("", "", UNKNOWN, id="D10 nothing is said"),
 ]  # fmt: skip
 TAINTED = "0/3 nodes are available: 3 node(s) had untolerated taint {node.kubernetes.io/"
+UNREACHABLE = "node(s) had untolerated taint {node.kubernetes.io/unreachable: }"
+NEW_NODE = "node(s) had untolerated taint {node.kubernetes.io/not-ready: }"
 PLACES = [
     pytest.param("Unschedulable", "0/3 nodes are available: 3 Insufficient cpu.", UNKNOWN,
                  id="D4 no room: by the template or by the cluster"),
@@ -103,6 +105,19 @@ PLACES = [
     pytest.param("FailedScheduling", f"{TAINTED}memory-pressure: }}.", NODES,
                  id="D4 the nodes are under pressure"),
     pytest.param("Unschedulable", "no nodes available to schedule pods", NODES, id="D4 no nodes"),
+    pytest.param("Unschedulable", f"0/4 nodes are available: 1 {UNREACHABLE}, 3 Insufficient memory"
+                 ". preemption: 0/4 nodes are available: 4 Preemption is not helpful.", UNKNOWN,
+                 id="D4 one node is away, and it is too big for the others"),
+    pytest.param("FailedScheduling", f"0/5 nodes are available: 1 {NEW_NODE}, 4 Insufficient cpu.",
+                 UNKNOWN, id="D4 no room, and a node is just added"),
+    pytest.param("Unschedulable", f"0/4 nodes are available: 2 {UNREACHABLE}, 2 Insufficient cpu.",
+                 UNKNOWN, id="D4 half of the nodes is not most"),
+    pytest.param("Unschedulable", f"0/4 nodes are available: 1 Insufficient cpu, 1 {NEW_NODE}, "
+                 f"2 {UNREACHABLE}.", NODES, id="D4 most nodes are away, each for its own reason"),
+    pytest.param("Unschedulable", f"0/4 nodes are available: 1 {UNREACHABLE}. preemption: 0/4 nodes"
+                 f" are available: 3 {UNREACHABLE}.", UNKNOWN,
+                 id="D4 what is said of preemption counts no nodes"),
+    pytest.param("Unschedulable", f"3 {UNREACHABLE}", UNKNOWN, id="D4 nobody says of how many"),
     pytest.param("Unschedulable", f"{TAINTED.replace('node.kubernetes.io', 'example.com')}gpu: }}",
                  UNKNOWN, id="D4 a taint of somebody's own"),
     pytest.param("Unschedulable", "0/3 nodes are available: 3 node(s) had untolerated taint(s).",
@@ -110,8 +125,16 @@ PLACES = [
     pytest.param("Unschedulable", 'persistentvolumeclaim "data" not found.', TEMPLATE,
                  id="D4 what it wants is not there"),
     pytest.param("NodeNotReady", "Node is not ready", NODES, id="its node went away"),
-    pytest.param("Evicted", "The node was low on resource: memory. Container app was using 2Gi, "
-                 "which exceeds its request of 0.", EVICTED, id="the node had too little"),
+    pytest.param("Evicted", "The node was low on resource: memory. Threshold quantity: 100Mi, "
+                 "available: 50Mi. ", EVICTED, id="the node had too little"),
+    pytest.param("Evicted", "The node was low on resource: memory. Container app was using 14Gi, "
+                 "request is 256Mi, has larger consumption of memory. ", UNKNOWN,
+                 id="the node had too little, for the pod took it: it may leak"),
+    pytest.param("Evicted", "The node was low on resource: ephemeral-storage. Container app was "
+                 "using 60Gi, request is 0, has larger consumption of ephemeral-storage. ", UNKNOWN,
+                 id="the pod filled the node's disk: it may write without end"),
+    pytest.param("PreemptionByScheduler", "Preempted by pod", UNKNOWN,
+                 id="another pod goes first, by a priority that is the template's"),
     pytest.param("Evicted", "The node had condition: [DiskPressure]. ", EVICTED,
                  id="the node was under pressure"),
     pytest.param("Evicted", 'Container app exceeded its local ephemeral storage limit "1Gi". ',
@@ -124,7 +147,6 @@ PLACES = [
             "TerminationByKubelet",
             "DeletionByTaintManager",
             "EvictionByEvictionAPI",
-            "PreemptionByScheduler",
             "DeletionByPodGC",
             "Terminated",
             "NodeShutdown",
@@ -142,6 +164,15 @@ PLACES = [
                  UNKNOWN, id="a mount that nobody explains"),
     pytest.param("FailedCreatePodSandBox", 'plugin type="calico" failed', NETWORK,
                  id="the network plugin fails"),
+    pytest.param("FailedCreatePodSandBox", 'rpc error: failed to setup network for sandbox "0f": x',
+                 NETWORK, id="the network of a sandbox cannot be made"),
+    pytest.param("FailedCreatePodSandBox", 'networkPlugin cni failed to set up pod "a" network: x',
+                 NETWORK, id="or in other words"),
+    pytest.param("FailedCreatePodSandBox", "network plugin is not ready", NETWORK,
+                 id="the network plugin is not ready"),
+    pytest.param("FailedCreatePodSandBox", 'sysctl "kernel.msgmax" not allowed', UNKNOWN,
+                 id="a sandbox that is not made for something else"),
+    pytest.param("NetworkNotReady", "network is not ready", NETWORK, id="the node has no network"),
     pytest.param("FailedCreatePodSandBox", 'no runtime for "gvisor" is configured', TEMPLATE,
                  id="the runtime that it asks for is not there"),
 ]  # fmt: skip
@@ -211,11 +242,19 @@ CRASHING = a_broken_pod(reason="CrashLoopBackOff")
 STARTING = a_pod(is_ready=False, ready_since=None, started_at=None, uid="p-1", node="n-1")
 RUNNING = replace(STARTING, started_at=ago(minutes=9))
 HOMELESS = replace(STARTING, reason="Unschedulable", node="", message="0/3 nodes: 3 taint(s)")
+TOO_BIG = replace(HOMELESS, message="0/5 nodes are available: 5 Insufficient memory.")
+NO_IP = 'failed to setup network for sandbox "0f": no IP'
+NO_NODE = f"{TAINTED}not-ready: }}."
 DOWN = Surroundings(nodes={"n-1": False, "n-2": True})
 
 
 def with_event(reason: str, message: str, *, of: str = "p-1", **at: float) -> Surroundings:
     return Surroundings(warnings={of: WarningEvent(reason, message, ago(**(at or {"minutes": 1})))})
+
+
+def from_anybody(reason: str, *, of: str = "p-1") -> Surroundings:
+    event = WarningEvent(reason, QUOTA_SAYS, ago(minutes=1), is_of_kubernetes=False)
+    return Surroundings(warnings={of: event})
 
 
 def workload(*pods: Pod, **live: Any) -> Workload:
@@ -249,14 +288,38 @@ TROUBLES: list[Any] = [
     pytest.param([HOMELESS], {}, DOWN, NODES, id="D4 no node takes it, and one is away"),
     pytest.param([HOMELESS], {}, Surroundings(nodes={"n-2": True}), UNKNOWN,
                  id="D4 no node takes it, and all are well"),
+    *(
+        pytest.param([replace(HOMELESS, message=f"0/3 nodes are available: 3 {says}.")], {}, DOWN,
+                     UNKNOWN, id=f"D4 a node is away, but there is no room for it: {says}")
+        for says in (
+            "Insufficient cpu",
+            "Too many pods",
+            "node(s) didn't have free ports for the requested pod ports",
+            "node(s) didn't match Pod's node affinity/selector",
+            "node(s) didn't match pod topology spread constraints",
+            "node(s) exceed max volume count",
+            "pod has unbound immediate PersistentVolumeClaims",
+        )
+    ),
     pytest.param([STARTING], {}, with_event("FailedAttachVolume", "no disk"), VOLUME,
                  id="an Event says why it does not start"),
+    pytest.param([STARTING], {}, from_anybody("FailedAttachVolume"), UNKNOWN,
+                 id="D10 an Event that is not Kubernetes' own is no cause"),
+    pytest.param([STARTING], {}, with_event("FailedScheduling", NO_NODE), UNKNOWN,
+                 id="once it has a node, that it had none is history"),
+    pytest.param([replace(STARTING, node="")], {}, with_event("FailedScheduling", NO_NODE), NODES,
+                 id="D4 an Event says why it has no node"),
+    pytest.param([replace(STARTING, node=""), STARTING, STARTING], {},
+                 with_event("FailedScheduling", NO_NODE), UNKNOWN,
+                 id="why one has no node is not why others with a node do not start"),
     pytest.param([STARTING, replace(STARTING, uid="p-2")], {},
                  with_event("FailedAttachVolume", "no disk"), VOLUME,
                  id="the Event of one holds for the others like it"),
     pytest.param([RUNNING], {}, with_event("FailedAttachVolume", "no disk"), UNKNOWN,
                  id="once it runs that is history"),
-    pytest.param([STARTING], {}, with_event("FailedCreatePodSandBox", "no IP", minutes=8.5),
+    pytest.param([STARTING], {}, with_event("FailedCreatePodSandBox", NO_IP), NETWORK,
+                 id="it gets no network, and is not young"),
+    pytest.param([STARTING], {}, with_event("FailedCreatePodSandBox", NO_IP, minutes=8.5),
                  UNKNOWN, id="while it is young that may be on its way"),
     pytest.param([RUNNING], {}, with_event("NodeNotReady", "Node is not ready"), NODES,
                  id="its node may not be looked at, and an Event tells"),
@@ -273,6 +336,9 @@ TROUBLES: list[Any] = [
     pytest.param([], {"desired": 1, "failure": WEBHOOK_SAYS},
                  with_event("FailedCreate", f"Error creating: {QUOTA_SAYS}", of=LIVE.uid), QUOTA,
                  id="D5 the Event is newer than the condition"),
+    pytest.param([], {"desired": 1, "failure": WEBHOOK_SAYS},
+                 from_anybody("FailedCreate", of=LIVE.uid), WEBHOOK,
+                 id="D10 but not one that is not Kubernetes' own"),
     pytest.param([], {"desired": 0}, Surroundings(), UNKNOWN, id="no pods are wanted"),
     pytest.param([], {"desired": 1}, Surroundings(), UNKNOWN, id="D9 nothing is said, or seen"),
 ]  # fmt: skip
@@ -312,6 +378,8 @@ VISITED = [
                  id="three at most"),
     pytest.param([HOMELESS, a_pod(1, is_ready=False, node="n-3"), a_pod(1, node="n-4")], {"n-3"},
                  id="D4 where none takes it, those that its pods were on"),
+    pytest.param([TOO_BIG, a_pod(1, is_ready=False, node="n-3")], NOWHERE,
+                 id="D4 where there is no room for it, none"),
     pytest.param([], NOWHERE, id="no pods"),
 ]  # fmt: skip
 

@@ -170,6 +170,8 @@ WEBHOOK = 'Internal error occurred: failed calling webhook "inject.mesh"'
 SILENT = a_pod(is_ready=False, ready_since=None, started_at=None, uid="p-1", node="n-1")
 STARTING = replace(SILENT, node="n-2")
 NODES = Surroundings(nodes={"n-1": False, "n-2": True})
+NO_IP = "networkPlugin cni failed: no IP"
+TAINT = "1 node(s) had untolerated taint {node.kubernetes.io/unreachable: }"
 
 
 def ill(*pods: Pod, to: Revision = GONE, **live: Any) -> Workload:
@@ -216,8 +218,8 @@ DOUBTED: list[Any] = [
     pytest.param(ill(SILENT), with_event("FailedAttachVolume", "no disk"), "VolumeUnavailable",
                  "a volume cannot be attached or mounted (no disk)",
                  id="a volume that both use cannot be attached"),
-    pytest.param(ill(SILENT), with_event("FailedCreatePodSandBox", "no IP"), "NetworkUnavailable",
-                 "pods get no network (no IP)", id="the network fails"),
+    pytest.param(ill(SILENT), with_event("FailedCreatePodSandBox", NO_IP), "NetworkUnavailable",
+                 f"pods get no network ({NO_IP})", id="the network fails"),
     pytest.param(ill(SILENT), with_event("ImageInspectError", ""), "RuntimeUnavailable",
                  "the container runtime does not answer, and revision 1",
                  id="the runtime fails, and says nothing"),
@@ -254,6 +256,19 @@ UNDOUBTED: list[Any] = [
                  id="the registry is away, and the old pods run"),
     pytest.param(ill(SILENT, STARTING, STARTING), NODES, id="only one of its nodes is not ready"),
     pytest.param(ill(STARTING, STARTING), NODES, id="merely slow"),
+    pytest.param(ill(a_broken_pod(reason="Unschedulable", message="0/5 nodes are available: "
+                                  f"{TAINT}, 4 Insufficient memory.")), Surroundings(),
+                 id="D4 the release is too big, and one node of many is away"),
+    pytest.param(ill(a_broken_pod(reason="Unschedulable", message="0/5: 5 Insufficient memory."),
+                     a_pod(1, is_ready=False, node="n-1"), to=replace(GONE, desired=1)), NODES,
+                 id="D4 the release is too big, and an old pod's node is away"),
+    pytest.param(ill(a_broken_pod(reason="Evicted", message=f"{EVICTED.message} Container app was "
+                                  "using 14Gi, request is 256Mi.")), Surroundings(),
+                 id="the release leaks, and the node had too little for that"),
+    pytest.param(ill(STARTING), with_event("FailedScheduling", f"0/1 nodes are available: {TAINT}"),
+                 id="it has a node by now, and pulls its image"),
+    pytest.param(ill(a_broken_pod(reason="PreemptionByScheduler")), Surroundings(),
+                 id="pods of a higher priority go first"),
     pytest.param(ill(SILENT, template=DATA), with_event("FailedAttachVolume", "no disk"),
                  id="a volume that only the release uses"),
     pytest.param(ill(SILENT), Surroundings(warnings={"p-1": None}, nodes={"n-1": None}),

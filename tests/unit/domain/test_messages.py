@@ -35,6 +35,29 @@ NO_SECRETS = [
         "mount -o username=shop,password=…,vers=3 //nas/shop",
         id="what is called a password",
     ),
+    *(
+        pytest.param(message, told, id=f"what is called a secret: {message}")
+        for message, told in (
+            ("app --db-password hunter2 --x", "app --db-password … --x"),
+            ('exec: "app -token hunter2": no', 'exec: "app -token … no'),
+            ("run [--api-key, hunter2] no", "run [--api-key, … no"),
+            ('run ["--api-key", "hunter2"] no', 'run ["--api-key", …] no'),
+            ("--use-token --db-password hunter2", "--use-token --db-password …"),
+            ('{"password":"hunter2","user":"a"}', '{"password":…,"user":"a"}'),
+            (r"{\"password\": \"hunter2\"} no", r"{\"password\": …} no"),
+            (r'{"token":"a\"hunter2"} no', '{"token":…} no'),
+            ("{'dbPassword': 'hunter2'}", "{'dbPassword': …}"),
+            ('{"credentials":{"a":"hunter2"}}', '{"credentials":…}}'),
+            ("db_password: hunter2, next", "db_password: …, next"),
+            ("AWS_SECRET_ACCESS_KEY: hunter2/K7", "AWS_SECRET_ACCESS_KEY: …"),
+            ("x-api-key:hunter2 no", "x-api-key:… no"),
+            ("the password hunter2 is wrong", "the password … is wrong"),
+            ("Authorization: Token hunter2", "Authorization: Token …"),
+            ("DB_PASSWORD='my hunter2 pw' failed", "DB_PASSWORD=… failed"),
+            ('password="my hunter2', "password=…"),
+            ("opts=a:password=hunter2", "opts=a:password=…"),
+        )
+    ),
     pytest.param(
         'Pod "a" is invalid: spec.containers[0].env[0].value: Invalid value: "hunter2": is long',
         'Pod "a" is invalid: spec.containers[0].env[0].value: Invalid value',
@@ -62,6 +85,27 @@ KEPT = [
     pytest.param("exceeded quota: compute, requested: pods=1, used: pods=3", id="a quota"),
     pytest.param('secret "checkout-token" not found', id="the name of a Secret"),
     pytest.param("docker://registry.example.com/shop@sha256:0f0f", id="a digest behind a scheme"),
+    pytest.param('MountVolume.SetUp failed for volume "a" : secret "x" not found', id="a Secret"),
+    pytest.param("Secret db-password not found", id="a Secret that is called after what it holds"),
+    pytest.param("failed to sync configmap/secret references", id="a Secret as a word"),
+    pytest.param("references non-existent secret key: tls.key", id="an entry of a Secret"),
+    pytest.param("couldn't find key db.url in Secret shop/db", id="an entry, in other words"),
+    pytest.param(
+        'failed to fetch anonymous token: Get "https://auth.example.com/token": dial tcp: lookup '
+        "db-token: no such host",
+        id="a registry's token, and a host that is called so",
+    ),
+    pytest.param(
+        "failed to fetch oauth token: unexpected status from GET request to "
+        "https://auth.example.com/token: 503 Service Unavailable",
+        id="a registry that gives no token",
+    ),
+    pytest.param('pull "quay.io/keycloak/keycloak:26": not found', id="the tag of an image"),
+    pytest.param('pull "keycloak:26": not found', id="of one that has no folder"),
+    pytest.param(
+        'pull "r.example.com/shop/db-token:1.2": not found', id="of one that is called so"
+    ),
+    pytest.param("pull access denied: no basic auth credentials", id="that there is no credential"),
     pytest.param("0/3 nodes are available: 3 Insufficient cpu.", id="numbers"),
     pytest.param("why? because", id="a question"),
 ]

@@ -457,10 +457,11 @@ def test_when_the_target_fails_too_nothing_more_is_tried(
 def test_the_next_one_is_not_named_when_what_it_needs_is_gone_or_it_is_too_far_back() -> None:
     needs = a_template("checkout:1.1", envFrom=[{"secretRef": {"name": "pruned"}}])
     last = replace(STILL_SERVES, template=needs)
-    seen = an_observation(workload=a_workload(a_revision(3), a_revision(2), last))
+    workload = a_workload(a_revision(3), a_revision(2), last)
+    seen = an_observation(workload=workload)
     gone = Surroundings(references={Reference("Secret", "pruned"): Referent(is_there=False)})
-    assert next_best(seen, seen.workload) is not None
-    assert next_best(replace(seen, around=gone), seen.workload) is None
+    assert next_best(seen, workload) is not None
+    assert next_best(replace(seen, around=gone), workload) is None
     near = replace(seen, place=a_place(policy=Policy(max_revisions_back=1)))
     without_pods = a_workload(a_revision(3), a_revision(2), RAN_FOR_DAYS)
     assert next_best(near, without_pods) is None
