@@ -17,7 +17,7 @@ import secrets
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -253,6 +253,13 @@ class Stage:
         """Wait until all pods are available and new; return the Deployment."""
         return self.sandbox.workloads.wait_complete(self.namespace, self.name)
 
+    def crash(self) -> None:
+        """Have the pods of the live revision crash-loop from now on, as a kubelet would say it."""
+        live = revision_of(self.deployment())
+        for pod in self.sandbox.workloads.pods(self.namespace, self.name, live):
+            path = path_to("v1", "pods", self.namespace, pod["metadata"]["name"], "status")
+            self.sandbox.api.patch(path, {"status": crashed_now(pod)}, "strategic")
+
     def declare(self, **how: Any) -> str:
         """Declare an incident of this service and environment; return its id.  See `StandIn`."""
         given: dict[str, Any] = {"services": [self.name], "environments": [self.namespace], **how}
@@ -446,7 +453,7 @@ class Stage:
             seen=lambda: [e["reason"] for e in self.events(about)],
         )
 
-    def wait_allowed(self, verb: str, resource: str, *, allowed: bool) -> None:
+    def wait_allowed(self, verb: str, resource: str, *, allowed: bool, group: str = "apps") -> None:
         """Wait until the API server lets the controller do something here, or does not."""
         review = {
             "apiVersion": "authorization.k8s.io/v1",
@@ -456,7 +463,7 @@ class Stage:
                 "resourceAttributes": {
                     "namespace": self.namespace,
                     "verb": verb,
-                    "group": "apps",
+                    "group": group,
                     "resource": resource,
                 },
             },
@@ -601,6 +608,29 @@ def is_ours(record: AuditRecord) -> bool:
 def names_in(delivery: Delivery) -> list[str]:
     """Return the names of the rollbacks that a step was answered with."""
     return [row["name"] for row in delivery.json["rollbacks"]]
+
+
+def crashed_now(pod: Json) -> Json:
+    """Return what the status of a pod says when its one container, which ran, has crashed."""
+    (container,) = pod["status"]["containerStatuses"]
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    end = {
+        "exitCode": 1,
+        "reason": "Error",
+        "startedAt": container["state"]["running"]["startedAt"],
+        "finishedAt": now,
+    }
+    crashed = {
+        **container,
+        "ready": False,
+        "started": False,
+        "restartCount": container["restartCount"] + 1,
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {"terminated": end},
+    }
+    why = {"status": "False", "reason": "ContainersNotReady", "lastTransitionTime": now}
+    conditions = [{"type": kind, **why} for kind in ("Ready", "ContainersReady")]
+    return {"containerStatuses": [crashed], "conditions": conditions}
 
 
 def condition(status: Json, kind: str) -> Json | None:

@@ -4,15 +4,15 @@ Why pods are not well, as the incident reads it, and when a rollback is unlikely
 The pretended kubelet writes no Events, so what a real one would say of a pod is said for it.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import pytest
 
 from tests.e2e.conftest import SetStage
-from tests.e2e.stage import ADMISSION, CONTROLLER_USER, NOWHERE, TARGET_ROLE, Stage
+from tests.e2e.stage import ADMISSION, CONTROLLER_USER, HELD, NOWHERE, TARGET_ROLE, Stage
 from tests.sandbox import simulation
-from tests.sandbox.api import Json, path_to
+from tests.sandbox.api import ApiError, Json, path_to
 from tests.sandbox.waiting import wait_for
 from tests.sandbox.workloads import GOOD_IMAGE, RECREATE, a_deployment, waiting_reasons
 
@@ -27,7 +27,7 @@ def bad_pod(stage: Stage, revision: int = 2) -> Json:
     return pod
 
 
-def warn(stage: Stage, pod: Json, reason: str, message: str) -> None:
+def warn(stage: Stage, pod: Json, reason: str, message: str, ago: timedelta = timedelta(0)) -> None:
     """Write an Event about a pod, as its kubelet would."""
     metadata = pod["metadata"]
     body = {
@@ -43,7 +43,7 @@ def warn(stage: Stage, pod: Json, reason: str, message: str) -> None:
         "reason": reason,
         "message": message,
         "source": {"component": "kubelet"},
-        "lastTimestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "lastTimestamp": f"{datetime.now(UTC) - ago:%Y-%m-%dT%H:%M:%SZ}",
         "count": 7,
     }
     stage.sandbox.api.create(path_to("v1", "events", stage.namespace), body)
@@ -64,6 +64,7 @@ def without_events(stage: Stage) -> None:
         if (rule["resources"], rule["verbs"]) != (["events"], ["list"])
     ]
     stage.sandbox.api.replace(path, role)
+    stage.wait_allowed("list", "events", allowed=False, group="")
 
 
 def asks_first(stage: Stage, *says: str) -> None:
@@ -84,7 +85,7 @@ def asks_first(stage: Stage, *says: str) -> None:
 def test_the_notes_show_a_pod_its_last_event_and_the_command_for_its_logs(stage: Stage) -> None:
     stage.break_it()
     pod = bad_pod(stage)
-    warn(stage, pod, "Scheduled", "an older one")
+    warn(stage, pod, "Scheduled", "an older one", ago=timedelta(minutes=1))
     warn(stage, pod, "BackOff", f"{BACK_OFF} https://ci:hunter2@host/?sig=hunter2")
     incident = stage.declare()
     name = stage.ask(incident=incident)
@@ -126,21 +127,19 @@ def test_without_the_right_to_list_events_the_rest_is_said_and_done(stage: Stage
 def test_what_crashes_after_the_rollback_is_shown_by_a_pod_of_what_was_restored(
     set_stage: SetStage,
 ) -> None:
-    """The old pods are ready for 2 s, the calm is longer: it did not help, and that is said."""
-    crashes = a_deployment(template_annotations={simulation.CRASH_AFTER: "2s"}, strategy=RECREATE)
-    stage = set_stage(crashes, policy={"stableSeconds": 600})
+    """The old pods are ready for less than the calm: it did not help, and that is said."""
+    stage = set_stage(a_deployment(strategy=RECREATE), policy={"stableSeconds": 600})
     stage.deploy(NEWER_IMAGE)
-    workloads = stage.sandbox.workloads
-    workloads.set_template_annotation(stage.namespace, stage.name, simulation.CRASH_AFTER, None)
-    workloads.wait_revision(stage.namespace, stage.name, 3)
     stage.wait_complete()
     incident = stage.declare()
     name = stage.ask("ours", incident=incident, to_revision=1)
+    stage.wait_status(name, lambda found: bool(found.get("healthySince")), "healthy")
+    stage.crash()
     stage.wait_phase(name, "Failed", "CrashedAfterReady")
     told = stage.wait_told(incident, "is not well after the rollback").text
     pods = {
         pod["metadata"]["name"]
-        for pod in workloads.pods(stage.namespace, stage.name)
+        for pod in stage.sandbox.workloads.pods(stage.namespace, stage.name)
         if "deletionTimestamp" not in pod["metadata"]
     }
     (shown,) = [pod for pod in pods if f"e.g. pod {pod}, container app" in told]
@@ -177,6 +176,7 @@ def test_where_a_webhook_is_away_that_pods_have_to_pass_a_person_is_asked_first(
     path = path_to(ADMISSION, "validatingwebhookconfigurations", name=f"pods-{stage.namespace}")
     stage.sandbox.api.apply(path, webhook_on_pods(stage))
     try:
+        wait_for(lambda: is_no_pod_let_in(stage), "the API server to ask the webhook")
         stage.deploy(NEWER_IMAGE)
         wait_unmade(stage, "failed calling webhook")
         asks_first(
@@ -191,7 +191,8 @@ def test_where_a_webhook_is_away_that_pods_have_to_pass_a_person_is_asked_first(
 
 @pytest.mark.scenario("D7")
 def test_where_pods_of_both_revisions_crash_a_person_is_asked_first(set_stage: SetStage) -> None:
-    stage = set_stage(a_deployment(template_annotations={simulation.CRASH_AFTER: "1s"}))
+    stage = set_stage()
+    stage.crash()
     stage.wait_broken(pods=3)
     stage.deploy(simulation.BROKEN_IMAGE)
     workloads = stage.sandbox.workloads
@@ -231,6 +232,21 @@ def webhook_on_pods(stage: Stage) -> Json:
         "metadata": {"name": f"pods-{stage.namespace}"},
         "webhooks": [webhook],
     }
+
+
+def is_no_pod_let_in(stage: Stage) -> bool:
+    """Say whether the API server fails to make a pod; a dry run asks the webhook as well."""
+    pod = {
+        "metadata": {"name": "probe"},
+        "spec": {"containers": [{"name": "app", "image": GOOD_IMAGE}]},
+    }
+    try:
+        stage.sandbox.api.create(path_to("v1", "pods", stage.namespace), pod, dryRun="All")
+    except ApiError as error:
+        if error.status != HELD:
+            raise
+        return True
+    return False
 
 
 def new_replica_set(stage: Stage) -> Json:

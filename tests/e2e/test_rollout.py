@@ -119,33 +119,6 @@ def test_the_target_fails_too_and_nothing_more_is_tried(twice_bad: Stage) -> Non
     assert [how for _, how in stage.changes(incident).values()] == ["suspect"]
 
 
-def crash(stage: Stage) -> None:
-    """Have the only pod crash-loop from now on, as a kubelet would say it."""
-    live = revision_of(stage.deployment())
-    (pod,) = stage.sandbox.workloads.pods(stage.namespace, stage.name, live)
-    (container,) = pod["status"]["containerStatuses"]
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    end = {
-        "exitCode": 1,
-        "reason": "Error",
-        "startedAt": container["state"]["running"]["startedAt"],
-        "finishedAt": now,
-    }
-    crashed = {
-        **container,
-        "ready": False,
-        "started": False,
-        "restartCount": container["restartCount"] + 1,
-        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
-        "lastState": {"terminated": end},
-    }
-    why = {"status": "False", "reason": "ContainersNotReady", "lastTransitionTime": now}
-    conditions = [{"type": kind, **why} for kind in ("Ready", "ContainersReady")]
-    path = path_to("v1", "pods", stage.namespace, pod["metadata"]["name"], "status")
-    status = {"containerStatuses": [crashed], "conditions": conditions}
-    stage.sandbox.api.patch(path, {"status": status}, "strategic")
-
-
 @pytest.mark.scenario("V13")
 def test_a_crash_within_the_calm_is_a_failure(set_stage: SetStage) -> None:
     stage = set_stage(a_deployment(replicas=1), policy=VERY_CALM)
@@ -153,7 +126,7 @@ def test_a_crash_within_the_calm_is_a_failure(set_stage: SetStage) -> None:
     incident = stage.declare()
     name = stage.ask(incident=incident)
     stage.wait_status(name, lambda found: bool(found.get("healthySince")), "healthy")
-    crash(stage)
+    stage.crash()
     status = stage.wait_phase(name, "Failed", "CrashedAfterReady")
     stage.wait_settled(name)
     ready = condition(status, "Ready")
@@ -172,7 +145,7 @@ def test_a_crash_after_the_calm_is_told_once_and_the_success_stays(set_stage: Se
     incident = stage.declare()
     name = stage.ask(incident=incident)
     stage.wait_phase(name, "Succeeded", "RolledBack")
-    crash(stage)
+    stage.crash()
     see_not_held(stage, name, "Crashed")
     *_, news = stage.notes(incident)
     assert "after the rollback: it was healthy, then: 0 of 1 pod available" in news

@@ -219,7 +219,6 @@ CASES: Final = [
             no_patch_allowed,
             "PermissionMissing",
             "may not patch deployments.apps in namespace {namespace}",
-            phase="RollingBack",
         ),
         id="let in but for the patch",
     ),
