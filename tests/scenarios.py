@@ -111,10 +111,11 @@ INTRODUCTION: Final = """\
 # Scenarios
 
 What may happen around a rollback, and the tests that show what comes of it. `make scenarios` writes
-this page from the tests, and a test fails when it is stale: edit `tests/scenarios.py` and not the
-page. A test belongs to a scenario when the id of its row starts with the scenario's, or by its
-marker `@pytest.mark.scenario("S1")`. Tests are named from `tests/` on, and of a long table a few
-rows are shown. Numbers left out are of StatefulSets and DaemonSets.
+this page from the tests, and a test fails when it is stale, or when a scenario has no row of a
+quick test or no end-to-end test: edit `tests/scenarios.py` and not the page. A test belongs to a
+scenario when the id of its row starts with the scenario's, or by its marker
+`@pytest.mark.scenario("S1")`. Tests are named from `tests/` on, and of a long table a few rows are
+shown. Numbers left out are of StatefulSets and DaemonSets.
 """
 
 
@@ -185,6 +186,12 @@ def without_a_row(shown: Iterable[Showing]) -> list[str]:
     return [scenario for scenario in SAYS if scenario not in rows]
 
 
+def without_an_end_to_end_test(shown: Iterable[Showing]) -> list[str]:
+    """Return the scenarios that no test of the whole shows."""
+    whole = {one.scenario for one in shown if one.is_end_to_end}
+    return [scenario for scenario in SAYS if scenario not in whole]
+
+
 def page_of(shown: Sequence[Showing]) -> str:
     """Return docs/scenarios.md: a table for each letter, a line for each scenario."""
     tables = (
@@ -233,6 +240,8 @@ def main(arguments: Sequence[str]) -> int:
     sys.stdout.write(f"{PAGE.relative_to(ROOT)}\n")
     if missing := without_a_row(shown):
         sys.stderr.write(f"no row shows {', '.join(missing)}\n")
+    if missing := without_an_end_to_end_test(shown):
+        sys.stderr.write(f"no end-to-end test shows {', '.join(missing)}\n")
     return 0
 
 

@@ -7,7 +7,17 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.scenarios import LETTERS, PAGE, ROOT, SAYS, Showing, page_of, scenario_of, without_a_row
+from tests.scenarios import (
+    LETTERS,
+    PAGE,
+    ROOT,
+    SAYS,
+    Showing,
+    page_of,
+    scenario_of,
+    without_a_row,
+    without_an_end_to_end_test,
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +34,11 @@ def shown() -> Sequence[Showing]:
 def test_every_scenario_has_a_row_in_the_table_of_a_quick_test(shown: Sequence[Showing]) -> None:
     missing = without_a_row(shown)
     assert not missing, f"no row shows {', '.join(missing)}"
+
+
+def test_every_scenario_has_an_end_to_end_test(shown: Sequence[Showing]) -> None:
+    missing = without_an_end_to_end_test(shown)
+    assert not missing, f"no end-to-end test shows {', '.join(missing)}"
 
 
 def test_no_test_names_a_scenario_that_is_not_there(shown: Sequence[Showing]) -> None:
@@ -75,6 +90,21 @@ ROWS = [
 @pytest.mark.parametrize(("one", "is_enough"), ROWS)
 def test_what_counts_as_the_row_of_a_scenario(one: Showing, is_enough: bool) -> None:
     assert ("S1" not in without_a_row([one])) is is_enough
+
+
+WHOLE = [
+    pytest.param(showing("S1", "tests/e2e/a.py::test[S1 x]"), True, id="a row of one"),
+    pytest.param(showing("S1", "tests/e2e/a.py::test", row=False), True, id="the marker of one"),
+    pytest.param(showing("S1", "tests/gitops/a.py::test", row=False), True, id="beside GitOps"),
+    pytest.param(showing("S1"), False, id="a row of a quick test"),
+    pytest.param(showing("S1", "tests/unit/a.py::test", row=False), False, id="its marker"),
+    pytest.param(showing("S2", "tests/e2e/a.py::test[S2 x]"), False, id="one of another scenario"),
+]
+
+
+@pytest.mark.parametrize(("one", "is_enough"), WHOLE)
+def test_what_counts_as_an_end_to_end_test(one: Showing, is_enough: bool) -> None:
+    assert ("S1" not in without_an_end_to_end_test([one])) is is_enough
 
 
 def test_the_page_shows_a_few_rows_of_a_table_and_tells_quick_from_whole() -> None:

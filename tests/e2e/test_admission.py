@@ -1,7 +1,8 @@
 """
 What the cluster would say to the patch is asked before anything is claimed.
 
-The policies are the API server's own (ValidatingAdmissionPolicy); each is for one namespace.
+The policies are the API server's own (ValidatingAdmissionPolicy, MutatingAdmissionPolicy); each is
+for one namespace.
 """
 
 from collections.abc import Generator
@@ -11,14 +12,26 @@ from typing import Final
 import pytest
 
 from tests.e2e.conftest import SetStage
-from tests.e2e.stage import Stage, condition
-from tests.sandbox.api import ApiError, path_to
+from tests.e2e.stage import FIELD_MANAGER, HELD, NOWHERE, Stage, condition
+from tests.sandbox.api import ApiError, Json, path_to
 from tests.sandbox.simulation import BROKEN_IMAGE
 from tests.sandbox.waiting import wait_for
-from tests.sandbox.workloads import APPS, GOOD_IMAGE, a_deployment, revision_of
+from tests.sandbox.workloads import APPS, GOOD_IMAGE, a_deployment, images_of, revision_of
 
 ADMISSION: Final = "admissionregistration.k8s.io/v1"
 BETTER_IMAGE: Final = "nginx:1.20.0"
+UPDATES: Final = {
+    "apiGroups": ["apps"],
+    "apiVersions": ["v1"],
+    "operations": ["UPDATE"],
+    "resources": ["deployments"],
+}
+"""What the policies and webhooks of this page are about."""
+DRY_RUN: Final = {"name": "dry-run", "expression": "has(request.dryRun) && request.dryRun"}
+
+
+def here(stage: Stage) -> Json:
+    return {"matchLabels": {"kubernetes.io/metadata.name": stage.namespace}}
 
 
 @contextmanager
@@ -28,19 +41,12 @@ def a_policy_against(stage: Stage, image: str) -> Generator[None]:
         path_to(ADMISSION, kind, name=stage.namespace)
         for kind in ("validatingadmissionpolicies", "validatingadmissionpolicybindings")
     ]
-    rule = {
-        "apiGroups": ["apps"],
-        "apiVersions": ["v1"],
-        "operations": ["UPDATE"],
-        "resources": ["deployments"],
-    }
     metadata = {"name": stage.namespace}
-    here = {"matchLabels": {"kubernetes.io/metadata.name": stage.namespace}}
     expression = f"object.spec.template.spec.containers.all(c, c.image != '{image}')"
     policy = {
         "metadata": metadata,
         "spec": {
-            "matchConstraints": {"resourceRules": [rule], "namespaceSelector": here},
+            "matchConstraints": {"resourceRules": [UPDATES], "namespaceSelector": here(stage)},
             "validations": [{"expression": expression, "message": f"{image} is not signed"}],
         },
     }
@@ -139,3 +145,119 @@ def serving(stage: Stage) -> dict[int, int]:
     """Return how many pods of each revision are available."""
     found = stage.sandbox.workloads.replica_sets(stage.namespace, stage.name)
     return {revision_of(rs): rs["status"].get("availableReplicas", 0) for rs in found}
+
+
+# --- No answer, and another one
+
+
+@pytest.mark.scenario("P11")
+def test_a_webhook_that_cannot_answer_a_dry_run_refuses_nothing(stage: Stage) -> None:
+    """It is said that the patch could not be tried; for real the webhook is not in the way."""
+    stage.break_it()
+    with no_dry_runs(stage):
+        status = stage.wait_phase(stage.ask(), "Succeeded", "RolledBack")
+    evidence = status["to"]["evidence"]
+    assert evidence.startswith("3 pods of it still serve; not tried: ")
+    assert "dry-runs.example.com" in evidence
+    assert stage.images() == [GOOD_IMAGE]
+    assert len(stage.patches()) == 1
+
+
+@contextmanager
+def no_dry_runs(stage: Stage) -> Generator[None]:
+    """Have a webhook that is asked about dry runs alone, and is away."""
+    name = f"dry-runs-{stage.namespace}"
+    path = path_to(ADMISSION, "validatingwebhookconfigurations", name=name)
+    webhook = {
+        "name": "dry-runs.example.com",
+        "clientConfig": {"url": NOWHERE},
+        "failurePolicy": "Fail",
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        "namespaceSelector": here(stage),
+        "rules": [UPDATES],
+        "matchConditions": [DRY_RUN],
+    }
+    body = {
+        "apiVersion": ADMISSION,
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": name},
+        "webhooks": [webhook],
+    }
+    stage.sandbox.api.apply(path, body)
+    try:
+        wait_for(lambda: is_untriable(stage), "the API server to ask the webhook")
+        yield
+    finally:
+        stage.sandbox.api.delete(path)
+
+
+def is_untriable(stage: Stage) -> bool:
+    path = path_to(APPS, "deployments", stage.namespace, stage.name)
+    try:
+        stage.sandbox.api.patch(path, {}, dryRun="All")
+    except ApiError as error:
+        if error.status != HELD:
+            raise
+        return True
+    return False
+
+
+@pytest.mark.scenario("P12")
+def test_what_would_change_nothing_is_refused_before_anything_is_claimed(stage: Stage) -> None:
+    """Admission keeps the image that runs, whatever the patch says."""
+    stage.break_it()
+    incident = stage.declare()
+    with the_image_kept(stage):
+        name = stage.ask(incident=incident)
+        status = stage.wait_phase(name, "Refused", "Rejected")
+        stage.wait_settled(name)
+    assert not {"claimedAt", "patchedAt"} & status.keys()
+    assert stage.images() == [BROKEN_IMAGE]
+    assert stage.attempts() == []
+    (note,) = stage.notes(incident)
+    assert "admission would make another template of it" in note
+    assert "Nothing was changed." in note
+
+
+@contextmanager
+def the_image_kept(stage: Stage) -> Generator[None]:
+    """Have the operator's writes changed on their way: the image stays what it was."""
+    paths = [
+        path_to(ADMISSION, kind, name=stage.namespace)
+        for kind in ("mutatingadmissionpolicies", "mutatingadmissionpolicybindings")
+    ]
+    metadata = {"name": stage.namespace}
+    by_us = "has(request.options.fieldManager) && request.options.fieldManager"
+    kept = (
+        '[JSONPatch{op: "replace", path: "/spec/template/spec/containers/0/image", '
+        "value: oldObject.spec.template.spec.containers[0].image}]"
+    )
+    policy: Json = {
+        "metadata": metadata,
+        "spec": {
+            "matchConstraints": {"resourceRules": [UPDATES], "namespaceSelector": here(stage)},
+            "matchConditions": [
+                {"name": "by-us", "expression": f"{by_us} == '{FIELD_MANAGER}'"},
+            ],
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": kept}}],
+            "failurePolicy": "Fail",
+            "reinvocationPolicy": "Never",
+        },
+    }
+    binding: Json = {"metadata": metadata, "spec": {"policyName": stage.namespace}}
+    for path, body in zip(paths, (policy, binding), strict=True):
+        stage.sandbox.api.create(path.rpartition("/")[0], body)
+    try:
+        wait_for(lambda: is_kept(stage), "the API server to keep the image")
+        yield
+    finally:
+        for path in paths:
+            stage.sandbox.api.delete(path)
+
+
+def is_kept(stage: Stage) -> bool:
+    body = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "other:1"}]
+    path = path_to(APPS, "deployments", stage.namespace, stage.name)
+    answer = stage.sandbox.api.patch(path, body, "json", dryRun="All", fieldManager=FIELD_MANAGER)
+    return images_of(answer) == [BROKEN_IMAGE]
