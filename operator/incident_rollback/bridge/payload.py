@@ -281,7 +281,7 @@ def _why_ignored(event: object) -> str:
 
 def _read_relay(document: Json) -> Request | Malformed:
     form = _validate(_RelayForm, document)
-    if isinstance(form, ValidationError):
+    if isinstance(form, _Wrong):
         return Malformed(
             400,
             "not exactly the seven texts of Relay's template (incident_id, name, summary, service, "
@@ -294,7 +294,7 @@ def _read_relay(document: Json) -> Request | Malformed:
 
 def _read_ours(document: Json, now: datetime) -> Request | Malformed:
     form = _validate(_OurForm, document)
-    if isinstance(form, ValidationError):
+    if isinstance(form, _Wrong):
         return Malformed(400, _how_to_mend(form))
     if form.dry_run and form.approve:
         return Malformed(
@@ -321,24 +321,39 @@ def _with_id(request: Request) -> Request | Malformed:
 _Form = TypeVar("_Form", _RelayForm, _OurForm)
 
 
-def _validate(form: type[_Form], document: Json) -> _Form | ValidationError:
+@dataclass(frozen=True, slots=True)
+class _Wrong:
+    """The first thing that is wrong with a document: where, and pydantic's word for it."""
+
+    place: tuple[int | str, ...]
+    kind: str
+
+
+def _validate(form: type[_Form], document: Json) -> _Form | _Wrong:
+    """
+    Return the form, or what is wrong.
+
+    The error itself must not leave: what holds it keeps it for ever, and the document with it.
+    It holds the ValueErrors of our validators, they hold the frames that called them, and that
+    circle runs through memory that the garbage collector cannot see.
+    """
     try:
         return form.model_validate(document)
     except ValidationError as error:
-        return error
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        return _Wrong(first["loc"], first["type"])
 
 
-def _how_to_mend(error: ValidationError) -> str:
+def _how_to_mend(wrong: _Wrong) -> str:
     """Name the first key that is wrong and what belongs there.  Unknown keys are not repeated."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    key = str(first["loc"][0])
-    if first["type"] == "extra_forbidden":
+    key = str(wrong.place[0])
+    if wrong.kind == "extra_forbidden":
         return (
             "a key that our template does not have: remove what is neither in our template nor "
             "started_at, dry_run, to_revision or approve"
         )
-    if first["type"] == "missing" and len(first["loc"]) == 1:
+    if wrong.kind == "missing" and len(wrong.place) == 1:
         return f'the key {key} is missing: add "{key}": {LIQUID[key]}'
-    if first["type"] == "string_too_long":
+    if wrong.kind == "string_too_long":
         return f"a name in {key} is over 253 characters: make it shorter in FireHydrant"
     return f'{key} is of the wrong kind: write "{key}": {LIQUID[key]}, without quotes around it'

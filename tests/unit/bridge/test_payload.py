@@ -1,3 +1,4 @@
+import gc
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -5,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from incident_rollback.bridge.payload import (
     LIQUID,
@@ -386,3 +388,16 @@ def test_any_bytes_produce_an_answer(body: bytes) -> None:
 @pytest.mark.parametrize("began", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
 def test_a_time_that_no_incident_began_at_is_400(began: str) -> None:
     assert refusal(read({**OURS, "started_at": began})).status == 400
+
+
+@pytest.mark.parametrize("key", ["started_at", "sent_at"])
+def test_a_value_that_is_refused_is_not_kept_in_memory(key: str) -> None:
+    def kept() -> int:
+        gc.collect()
+        return sum(isinstance(one, ValidationError) for one in gc.get_objects())
+
+    before = kept()
+    for _ in range(3):
+        read({**OURS, key: "PWNED"})
+
+    assert kept() == before
