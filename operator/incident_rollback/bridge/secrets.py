@@ -2,6 +2,7 @@
 
 import logging
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -27,10 +28,14 @@ class Secrets:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._stamps: list[_Stamp] = []
-        self._secrets: tuple[SecretStr, ...] = ()
+        self._secrets: Mapping[str, SecretStr] = {}
 
     def current(self) -> tuple[SecretStr, ...]:
         """Return the secrets of now.  Costs a stat for each file while nothing has changed."""
+        return tuple(self.named().values())
+
+    def named(self) -> Mapping[str, SecretStr]:
+        """Return them by the names of their files."""
         stamps = _stamps_of(self._folder)
         if stamps != self._stamps:
             # The stamps are older than what is read next: a change in between is seen next time.
@@ -64,11 +69,11 @@ def _stamp_of(path: Path) -> _Stamp | None:
     return path.name, found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def _read_all(folder: Path | None, stamps: list[_Stamp]) -> tuple[SecretStr, ...]:
+def _read_all(folder: Path | None, stamps: list[_Stamp]) -> Mapping[str, SecretStr]:
     if folder is None:
-        return ()
-    read = (_read(folder / name) for name, *_ in stamps)
-    secrets = tuple(secret for secret in read if secret is not None)
+        return {}
+    read = ((name, _read(folder / name)) for name, *_ in stamps)
+    secrets = {name: secret for name, secret in read if secret is not None}
     _log.info("%d secret(s) read from %s", len(secrets), folder)
     return secrets
 

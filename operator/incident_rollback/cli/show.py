@@ -17,6 +17,7 @@ from incident_rollback.domain.history import History
 from incident_rollback.domain.moves import Refuse
 from incident_rollback.domain.plan import origin_words
 from incident_rollback.domain.revision import choose_revision
+from incident_rollback.domain.trace import trace_of
 from incident_rollback.domain.words import span
 from incident_rollback.domain.workload import Revision, Workload
 
@@ -44,13 +45,14 @@ def rollbacks_page(rollbacks: Sequence[IncidentRollback], now: datetime) -> Page
 def describe_page(rollback: IncidentRollback) -> Page:
     """Return the whole life of a rollback."""
     status, spec, metadata = rollback.status, rollback.spec, rollback.metadata
-    incident = spec.incident
+    incident, trace = spec.incident, trace_of(rollback)
     title = [
         ("Name", f"{metadata.namespace}/{metadata.name}"),
         ("Workload", workload_of(rollback)),
         ("Phase", str(status.phase)),
         ("Asked by", spec.requested_by or ""),
         ("Incident", " ".join(filter(None, _incident(rollback))) if incident else ""),
+        ("Trace", trace.trace_id if trace else ""),
         ("Dry run", "yes" if spec.dry_run else ""),
         ("Approves", spec.plan_digest or ""),
         ("From", revision_words(status.from_)),

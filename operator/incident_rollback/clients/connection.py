@@ -61,6 +61,9 @@ MAX_MESSAGE: Final = 1000
 Authorize = Callable[[], Awaitable[str]]
 """Reads the value of the header Authorization afresh; "" when a client certificate speaks."""
 
+OnAnswer = Callable[[str, str], None]
+"""Called with the method and the status code of each answer; or with `TimedOut`, `Unreachable`."""
+
 _DENIED: Final = re.compile(
     r'User "(?P<user>.+?)" cannot (?P<verb>\S+) resource "(?P<resource>.+?)"'
     r' in API group "(?P<group>.*?)"(?: in the namespace "(?P<namespace>.+?)")?'
@@ -158,6 +161,7 @@ class Connection:
         self._authorize = authorize
         self._authorization: str | None = configuration.api_key.get("BearerToken")
         self._renewing = asyncio.Lock()
+        self.on_answer: OnAnswer = lambda _method, _code: None
 
     async def close(self) -> None:
         """Close every connection."""
@@ -273,11 +277,14 @@ class Connection:
             received = self.clock.monotonic()
             raw = await response.read()
         except TimeoutError as error:
+            self.on_answer(request.method, "TimedOut")
             raise UnavailableError(
                 f"the API server did not answer within {request.timeout:g} s"
             ) from error
         except (aiohttp.ClientError, OSError) as error:
+            self.on_answer(request.method, "Unreachable")
             raise _ConnectionLostError(f"the API server cannot be reached: {error}") from error
+        self.on_answer(request.method, str(response.status))
         answer = Answer(response.status, response.headers, _json_object(raw, response.status))
         if answer.date is not None:
             self.clock.saw(answer.date, sent, received)

@@ -138,7 +138,8 @@ class FireHydrant:
     The API of one FireHydrant account; one instance for the life of the process.
 
     `on_extra` is called for each request that nobody could have waited a turn for: further pages,
-    the second and third step of a relation, the question about an incident.
+    the second and third step of a relation, the question about an incident.  `on_answer` is called
+    with the status code of each answer, or with the reason why there was none.
     """
 
     def __init__(
@@ -148,6 +149,7 @@ class FireHydrant:
         *,
         now: Callable[[], datetime],
         on_extra: Callable[[], None] = lambda: None,
+        on_answer: Callable[[str], None] = lambda _: None,
         call_seconds: float = CALL_SECONDS,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
@@ -155,6 +157,7 @@ class FireHydrant:
         self._key = key
         self._now = now
         self._on_extra = on_extra
+        self._on_answer = on_answer
         self._call_seconds = call_seconds
         # Made here, once: the SSL context alone costs 40 ms.
         self._http = httpx.AsyncClient(
@@ -330,11 +333,14 @@ class FireHydrant:
                 finally:
                     await response.aclose()
         except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout) as error:
+            self._on_answer("TimedOut")
             raise TimelineUnavailableError(
                 "TimedOut", f"FireHydrant did not answer in {seconds:g} s"
             ) from error
         except httpx.HTTPError as error:
+            self._on_answer("Unreachable")
             raise unreachable(error, self._base_url) from error
+        self._on_answer(str(response.status_code))
         return Answer(response.status_code, response.headers, body)
 
     def _meaning(self, answer: Answer) -> RollbackError:

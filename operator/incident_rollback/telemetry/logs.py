@@ -6,12 +6,14 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
+from incident_rollback.telemetry.traces import with_trace
+
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {
     "message",
     "asctime",
     "taskName",
 }
-_NOISY: Final = ("kopf", "aiohttp.access", "httpx", "httpcore", "asyncio")
+_NOISY: Final = ("kopf", "aiohttp.access", "httpx", "httpcore", "urllib3", "asyncio")
 
 
 class JsonFormatter(logging.Formatter):
@@ -67,6 +69,7 @@ def set_up(style: Literal["json", "text"], level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     handler.addFilter(without_stack)
+    handler.addFilter(with_trace)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # It says at each start that it leaves the signals alone; that is what its thread is for.
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)

@@ -35,10 +35,10 @@ def make_ops_app(registry: CollectorRegistry, readiness: Readiness) -> web.Appli
     return app
 
 
-async def serve(app: web.Application | web.AppRunner, host: str, port: int) -> web.AppRunner:
+async def serve(app: web.Application | web.BaseRunner, host: str, port: int) -> web.BaseRunner:
     """Serve an application; the caller cleans the runner up."""
-    if isinstance(app, web.AppRunner):
-        runner = app
+    if isinstance(app, web.BaseRunner):
+        runner: web.BaseRunner = app
     else:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()

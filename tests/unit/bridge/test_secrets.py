@@ -70,6 +70,14 @@ def test_folders_and_the_mounts_own_names_are_no_secrets(tmp_path: Path) -> None
     assert not Secrets(tmp_path).are_loaded()
 
 
+def test_they_have_the_names_of_their_files(tmp_path: Path) -> None:
+    for name in ("current", "previous"):
+        (tmp_path / name).write_text(f"the {name}")
+    named = Secrets(tmp_path).named()
+    told = {name: secret.get_secret_value() for name, secret in named.items()}
+    assert told == {"current": "the current", "previous": "the previous"}
+
+
 def test_a_rotated_mount_is_read_again(tmp_path: Path) -> None:
     mount(tmp_path, "1", current="old")
     secrets = Secrets(tmp_path)

@@ -153,6 +153,12 @@ def test_a_description_holds_everything_that_is_known() -> None:
     assert len(grid_of(page, "Told").rows) == 1
 
 
+def test_a_description_names_the_trace_that_its_log_lines_have() -> None:
+    page = describe_page(a_rollback(uid="0f7e2c1a-5b1d-4c56-9a34-0d2f6f0f9e11"))
+    assert "Trace     0f7e2c1a5b1d4c569a340d2f6f0f9e11" in "\n".join(lines_of(page))
+    assert "Trace" not in "\n".join(lines_of(describe_page(a_rollback(uid="no-uuid"))))
+
+
 def test_a_description_has_no_empty_tables() -> None:
     page = describe_page(a_rollback(incident=None))
     titles = ("Owners", "Told", "Changes", "Not rolled back")

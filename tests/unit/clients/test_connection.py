@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -203,9 +204,12 @@ async def test_a_slow_answer_is_not_waited_for_and_not_asked_for_again(
     server: FakeApiServer, connection: Connection
 ) -> None:
     server.faults = [Fault(stall_seconds=0.5)]
+    told: list[object] = []
+    connection.on_answer = lambda method, code: told.append((method, code))
     with pytest.raises(UnavailableError, match=r"did not answer within 0\.1 s"):
         await connection.call("GET", POD, timeout=0.1)
     assert len(server.seen) == 1
+    assert told == [("GET", "TimedOut")]
 
 
 async def test_a_proxy_of_the_environment_is_not_used(
@@ -222,6 +226,27 @@ async def test_nobody_listens(unused_tcp_port_factory: Callable[[], int]) -> Non
     with pytest.raises(UnavailableError, match="cannot be reached"):
         await connection.call("GET", POD)
     await connection.close()
+
+
+HEARD = [
+    pytest.param([], [("GET", "200")], id="an answer"),
+    pytest.param([Fault(403, status(403, RBAC))], [("GET", "403")], id="an error"),
+    pytest.param([Fault(401)] * 2, [("GET", "401")] * 2, id="asked again with a new token"),
+    pytest.param([Fault(drops=True)] * 10, [("GET", "Unreachable")] * 3, id="cut off each time"),
+]
+
+
+@pytest.mark.parametrize(("faults", "heard"), HEARD)
+async def test_every_request_is_heard_of_by_method_and_code(
+    server: FakeApiServer, connection: Connection, faults: list[Fault], heard: list[object]
+) -> None:
+    told: list[object] = []
+    connection.on_answer = lambda method, code: told.append((method, code))
+    server.put(POD, {"metadata": {"name": "a"}})
+    server.faults = list(faults)
+    with suppress(RollbackError):
+        await connection.call("GET", POD)
+    assert told == heard
 
 
 async def test_every_answer_moves_the_clock_errors_too(server: FakeApiServer) -> None:

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -76,12 +77,13 @@ class Wire:
 
 @dataclass
 class Bench:
-    """A client on a wire, its key file, and how many requests nobody had waited for."""
+    """A client on a wire, its key file, how many requests nobody had waited for, and the codes."""
 
     client: FireHydrant
     wire: Wire
     key_file: Path
     extra: list[int]
+    codes: list[str]
 
 
 Make = Callable[..., Bench]
@@ -94,17 +96,18 @@ async def bench(tmp_path: Path) -> AsyncIterator[Make]:
     def make(*replies: Reply, key: str = KEY, call_seconds: float = 10.0) -> Bench:
         key_file = tmp_path / "key"
         key_file.write_text(key)
-        wire, extra = Wire(list(replies)), list[int]()
+        wire, extra, codes = Wire(list(replies)), list[int](), list[str]()
         client = FireHydrant(
             f"{URL}/",
             KeyFile(key_file),
             now=lambda: NOON,
             on_extra=lambda: extra.append(1),
+            on_answer=codes.append,
             call_seconds=call_seconds,
             transport=httpx.MockTransport(wire),
         )
         made.append(client)
-        return Bench(client, wire, key_file, extra)
+        return Bench(client, wire, key_file, extra, codes)
 
     yield make
     for client in made:
@@ -394,6 +397,24 @@ async def test_an_answer_that_never_came(
         await bench(reply, call_seconds=0.05).client.post_note(INCIDENT, NOTE)
     assert (away.value.reason, away.value.was_sent) == (reason, was_sent)
     assert message in str(away.value)
+
+
+HEARD = [
+    pytest.param(recorded("note-created"), ["201"], id="an answer"),
+    pytest.param(recorded("error-401"), ["401"], id="an error"),
+    pytest.param(stall, ["TimedOut"], id="none in time"),
+    pytest.param(httpx.ConnectError("x"), ["Unreachable"], id="nobody there"),
+]
+
+
+@pytest.mark.parametrize(("reply", "codes"), HEARD)
+async def test_every_request_is_heard_of_by_its_code(
+    bench: Make, reply: Reply, codes: list[str]
+) -> None:
+    it = bench(reply, call_seconds=0.05)
+    with suppress(RollbackError):
+        await it.client.post_note(INCIDENT, NOTE)
+    assert it.codes == codes
 
 
 async def test_an_edit_needs_no_body_in_the_answer(bench: Make) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from incident_rollback.domain.trace import Trace
 from incident_rollback.telemetry.logs import (
     JsonFormatter,
     TextFormatter,
@@ -12,6 +13,7 @@ from incident_rollback.telemetry.logs import (
     set_up,
     without_stack,
 )
+from incident_rollback.telemetry.traces import follow
 
 
 def a_record(message: str = "claim", level: int = logging.INFO, **extra: Any) -> logging.LogRecord:
@@ -93,11 +95,19 @@ def test_set_up_writes_to_stderr_at_a_level(capsys: pytest.CaptureFixture[str]) 
     assert json.loads(line)["msg"] == "heard"
 
 
+async def test_set_up_puts_the_trace_on_every_line(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up("json", "info")
+    follow(Trace("4bf92f3577b34da6a3ce929d0e0e4736"))
+    logging.getLogger("httpx").warning("another library's")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["trace_id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
 def test_libraries_that_talk_on_each_call_are_heard_from_warning_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     set_up("text", "debug")
-    for name in ("kopf", "httpx", "aiohttp.access", "asyncio"):
+    for name in ("kopf", "httpx", "aiohttp.access", "urllib3", "asyncio"):
         logging.getLogger(name).info("not heard")
     logging.getLogger("incident_rollback").debug("heard")
     (line,) = capsys.readouterr().err.splitlines()
