@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from incident_rollback import __version__
 from incident_rollback.bridge.payload import Request, read_payload
 from incident_rollback.controller.environments import NEEDED
 from incident_rollback.crd.v1alpha1 import API_VERSION
+from incident_rollback.domain.lease import LEASE_NAME
 from incident_rollback.settings import PREFIX, SERVICE_ACCOUNT_DIR, Settings
 
 Object = dict[str, Any]
@@ -114,6 +116,62 @@ def sealed(schema: Object) -> Object:
     return closed
 
 
+METADATA: Object = {
+    "properties": {
+        "name": {"type": "string"},
+        "namespace": {"type": "string"},
+        "labels": {"type": "object"},
+    },
+    "required": ["name", "namespace"],
+}
+RULE: Object = {
+    "properties": {
+        "alert": {"type": "string"},
+        "expr": {"type": "string"},
+        "for": {"type": "string"},
+        "labels": {"type": "object"},
+        "annotations": {"type": "object"},
+    },
+    "required": ["alert", "expr", "labels", "annotations"],
+}
+GROUP: Object = {
+    "properties": {"name": {"type": "string"}, "rules": {"type": "array", "items": RULE}},
+    "required": ["name", "rules"],
+}
+ENDPOINT: Object = {
+    "properties": {"port": {"type": "string"}, "interval": {"type": "string"}},
+    "required": ["port"],
+}
+MONITOR: Object = {
+    "properties": {
+        "selector": {
+            "properties": {"matchLabels": {"type": "object"}},
+            "required": ["matchLabels"],
+        },
+        "podMetricsEndpoints": {"type": "array", "minItems": 1, "items": ENDPOINT},
+    },
+    "required": ["selector", "podMetricsEndpoints"],
+}
+
+
+def of_prometheus(spec: Object) -> Object:
+    """Return the schema of an object of the Prometheus Operator, as far as we use it."""
+    fixed = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}}
+    return {
+        "properties": {**fixed, "metadata": METADATA, "spec": spec},
+        "required": ["apiVersion", "kind", "metadata", "spec"],
+    }
+
+
+PROMETHEUS_OPERATOR = {
+    "PodMonitor": of_prometheus(MONITOR),
+    "PrometheusRule": of_prometheus(
+        {"properties": {"groups": {"type": "array", "items": GROUP}}, "required": ["groups"]}
+    ),
+}
+"""By kind.  Its own definitions are on no registry that tests may use."""
+
+
 def own_schema(kind: str) -> Object:
     schema = sealed(CRDS[kind])
     schema["properties"]["metadata"] = {"type": "object"}
@@ -126,6 +184,8 @@ def test_manifest_is_valid(path: Path, version: str) -> None:
     for manifest in objects_of(path):
         if manifest["apiVersion"] == API_VERSION:
             jsonschema.validate(manifest, own_schema(manifest["kind"]))
+        elif manifest["apiVersion"] == "monitoring.coreos.com/v1":
+            jsonschema.validate(manifest, sealed(PROMETHEUS_OPERATOR[manifest["kind"]]))
         else:
             kubernetes_validate.validate(manifest, version, strict=True)
 
@@ -347,11 +407,22 @@ def test_a_new_pod_is_ready_before_an_old_one_goes(deployment: Object) -> None:
     }
 
 
-def test_bridge_survives_a_drain() -> None:
-    bridge = named("Deployment", "incident-rollback-bridge")
-    (budget,) = of_kind("PodDisruptionBudget")
-    assert bridge["spec"]["replicas"] > budget["spec"]["minAvailable"]
-    assert budget["spec"]["selector"] == bridge["spec"]["selector"]
+@pytest.mark.parametrize("deployment", DEPLOYMENTS)
+def test_a_drain_takes_one_of_two(deployment: Object) -> None:
+    """And it can: a budget that lets none go would hold up the node for ever."""
+    budget = named("PodDisruptionBudget", deployment["metadata"]["name"])
+    assert deployment["spec"]["replicas"] == 2
+    assert budget["spec"] == {"maxUnavailable": 1, "selector": deployment["spec"]["selector"]}
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS)
+def test_the_two_are_apart_if_they_can_be(deployment: Object) -> None:
+    spread = pod_of(deployment)["topologySpreadConstraints"]
+    for constraint in spread:
+        assert constraint["whenUnsatisfiable"] == "ScheduleAnyway"
+        assert constraint["labelSelector"] == deployment["spec"]["selector"]
+    keys = [constraint["topologyKey"] for constraint in spread]
+    assert keys == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
 
 
 def test_service_is_the_webhook_alone() -> None:
@@ -423,6 +494,7 @@ def test_namespace_to_be_let_into_is_for_the_user_to_name() -> None:
 CONTROLLER = "incident-rollback-controller"
 BRIDGE = "incident-rollback-bridge"
 OURS = "incidentrollback.dev"
+LEASES = "coordination.k8s.io/leases"
 
 GRANTS = {
     (CONTROLLER, "everywhere", f"{OURS}/incidentrollbacks", "get"),
@@ -435,6 +507,9 @@ GRANTS = {
     (CONTROLLER, "home", f"{OURS}/rollbackenvironments", "list"),
     (CONTROLLER, "home", f"{OURS}/rollbackenvironments/status", "update"),
     (CONTROLLER, "home", "/events", "create"),
+    (CONTROLLER, "home", LEASES, "create"),
+    (CONTROLLER, "home", f"{LEASES} {LEASE_NAME}", "get"),
+    (CONTROLLER, "home", f"{LEASES} {LEASE_NAME}", "update"),
     (CONTROLLER, "target", "apps/deployments", "get"),
     (CONTROLLER, "target", "apps/deployments", "list"),
     (CONTROLLER, "target", "apps/deployments", "patch"),
@@ -448,11 +523,12 @@ GRANTS = {
     (CONTROLLER, "target", "/serviceaccounts", "get"),
     (BRIDGE, "home", f"{OURS}/incidentrollbacks", "create"),
     (BRIDGE, "home", f"{OURS}/incidentrollbacks", "get"),
+    (BRIDGE, "home", f"{LEASES} {LEASE_NAME}", "get"),
 }
 
 
 def granted(objects: list[Object]) -> Iterator[tuple[str, str, str, str]]:
-    """Yield account, scope, resource and verb of every binding."""
+    """Yield account, scope, resource (and name, where it is one) and verb of every binding."""
     roles = {
         (one["kind"], one["metadata"]["name"]): one["rules"]
         for one in objects
@@ -467,11 +543,13 @@ def granted(objects: list[Object]) -> Iterator[tuple[str, str, str, str]]:
         for subject in binding["subjects"]:
             assert (subject["kind"], subject["namespace"]) == ("ServiceAccount", HOME)
             for rule in roles[binding["roleRef"]["kind"], binding["roleRef"]["name"]]:
-                assert set(rule) == {"apiGroups", "resources", "verbs"}
-                for group in rule["apiGroups"]:
-                    for resource in rule["resources"]:
-                        for verb in rule["verbs"]:
-                            yield subject["name"], scope, f"{group}/{resource}", verb
+                assert set(rule) - {"resourceNames"} == {"apiGroups", "resources", "verbs"}
+                kinds = product(
+                    rule["apiGroups"], rule["resources"], rule.get("resourceNames", [""])
+                )
+                for group, resource, name in kinds:
+                    for verb in rule["verbs"]:
+                        yield subject["name"], scope, f"{group}/{resource} {name}".rstrip(), verb
 
 
 def test_accounts_may_do_exactly_this() -> None:

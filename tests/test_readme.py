@@ -10,13 +10,13 @@ import pytest
 from incident_rollback.crd.v1alpha1 import Phase
 from incident_rollback.errors import TerminalError
 from incident_rollback.settings import PREFIX, Settings
-from incident_rollback.telemetry.metrics import BridgeMetrics, ControllerMetrics
+from incident_rollback.telemetry.metrics import FAILURES, BridgeMetrics, ControllerMetrics
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "operator" / "incident_rollback"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/adr/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), ROOT / "docs/operations.md", *ROOT.glob("docs/adr/*.md")])
 
 MOVES = frozenset({"Wait", "Refuse", "Succeed", "Fail"})
 """The decisions whose first word becomes the reason of Ready."""
@@ -107,7 +107,9 @@ def test_every_setting_is_told_with_its_default_and_no_other() -> None:
     assert set(told) == {f"{PREFIX}{name.upper()}" for name in fields}
     for name, field in fields.items():
         if field.default not in (None, ""):
-            assert told[f"{PREFIX}{name.upper()}"] == f"`{field.default}`"
+            is_word = isinstance(field.default, bool)
+            default = str(field.default).lower() if is_word else field.default
+            assert told[f"{PREFIX}{name.upper()}"] == f"`{default}`"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=shown)
@@ -127,6 +129,12 @@ def test_every_reason_of_ready_is_explained_and_no_other() -> None:
 def test_reasons_stand_beside_a_phase() -> None:
     table = README.split("<!-- reasons -->")[1].split("<!-- /reasons -->")[0]
     assert {row[1] for row in rows_of(table)} <= {*map(str, Phase), "waits"}
+
+
+def test_every_failure_is_counted_from_the_start() -> None:
+    table = README.split("<!-- reasons -->")[1].split("<!-- /reasons -->")[0]
+    failed = [row[0].strip("`") for row in rows_of(table) if row[1] == "Failed"]
+    assert sorted(failed) == sorted(FAILURES)
 
 
 def test_every_phase_is_explained() -> None:

@@ -11,7 +11,8 @@ The map.  ● marks a pure module: no input or output, no clock, no environment,
     settings.py                every setting, its bounds and default; read once, frozen
     wiring.py                  the composition root: Settings -> clients -> the two processes
     errors.py                ● the error tree: the branch says whether to retry
-    ports.py                 ● Protocols Store, Cluster, Timeline, Clock: what we need from outside
+    ports.py                 ● Protocols Store, Cluster, Leases, Timeline, Clock: what we need
+                               from outside
 
     crd/part.py              ● what every piece of our resources has in common
     crd/v1alpha1.py          ● IncidentRollback and RollbackEnvironment as frozen models
@@ -22,6 +23,7 @@ The map.  ● marks a pure module: no input or output, no clock, no environment,
     domain/environment.py    ● find_place, find_workload: FireHydrant's names become a workload
     domain/workload.py       ● a Deployment, its revisions and pods: one snapshot
     domain/ownership.py      ● who keeps a workload as it is written elsewhere, and will revert
+    domain/lease.py          ● who may lead, by a Lease, and for how long that is believed
     domain/raw.py            ● reading raw JSON, where null, empty and absent are the same
     domain/template.py       ● when two pod templates are functionally equal
     domain/history.py        ● the order in which revisions were live; which were rolled back from
@@ -46,16 +48,20 @@ The map.  ● marks a pure module: no input or output, no clock, no environment,
     domain/phase.py          ● the table of legal moves between phases
     domain/conditions.py     ● upsert, drop and read a condition
     domain/words.py          ● spans, instants, and texts of people made safe to repeat
+    domain/trace.py          ● the id that log lines, spans and change event of a request share
     domain/timeline.py       ● the words on the incident, and the outbox entries that carry them
     domain/record.py         ● a decision becomes the next status
 
     bridge/app.py              HTTP: the one route, body limit, status codes
+    bridge/server.py           the HTTP server: who may stay connected, what is no HTTP at all
     bridge/secrets.py          the HMAC secrets of a mounted folder
     bridge/signature.py      ● is_signed, in constant time
     bridge/payload.py        ● webhook bytes -> Request, Ignored or Malformed
     bridge/requests.py       ● a request -> the rollbacks to create, their names, the answer
+    bridge/presence.py         whether a controller has been seen lately, as an aside
 
     controller/controller.py   the watch, the safety list, the tasks, and whether it is ready
+    controller/election.py     which of several controllers leads: hold the Lease, or seek to
     controller/watch.py        the kopf edge: one event handler, in a thread of its own
     controller/runner.py       one task for each unsettled rollback: wake, take a turn, wait
     controller/reconcile.py    one turn: observe, decide, record, act
@@ -78,6 +84,7 @@ The map.  ● marks a pure module: no input or output, no clock, no environment,
     clients/connection.py      one ApiClient a cluster, and one small `call` on it
     clients/clock.py           the API server's time
     clients/store.py           our own resources behind ports.Store
+    clients/lease.py           the controllers' Lease behind ports.Leases
     clients/cluster.py         the workloads' API behind ports.Cluster
     clients/referents.py       what is behind a template's references: metadata, never content
     clients/symptoms.py        what shows why pods are not well: Warning Events, and nodes
@@ -86,6 +93,7 @@ The map.  ● marks a pure module: no input or output, no clock, no environment,
 
     telemetry/logs.py          one JSON object a line, or text for people
     telemetry/metrics.py       Prometheus names and labels
+    telemetry/traces.py        whose request a log line belongs to; spans, where wanted
     telemetry/ops.py           /livez, /readyz and /metrics of both processes
 
 Imports point downwards only: controller | bridge | cli -> clients | telemetry | settings -> ports

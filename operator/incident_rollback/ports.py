@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 from incident_rollback.crd.v1alpha1 import IncidentRollback, RollbackEnvironment
 from incident_rollback.domain.incident import IncidentFacts
+from incident_rollback.domain.lease import Lease
 from incident_rollback.domain.raw import Json
 from incident_rollback.domain.surroundings import (
     Reference,
@@ -61,6 +62,26 @@ class Store(Protocol):
 
     async def save_environment(self, environment: RollbackEnvironment) -> None:
         """Write the status of an environment; a conflict is left for the next round."""
+        ...
+
+
+class Leases(Protocol):
+    """
+    The one Lease that controllers lead by.
+
+    Raises UnavailableError, ThrottledError, ForbiddenError, RejectedError, InvalidRequestError.
+    """
+
+    async def read(self) -> Lease | None:
+        """Return the Lease, or None when there is none."""
+        ...
+
+    async def write(self, lease: Lease) -> Lease:
+        """
+        Write it over the version that it has, or create it when it has none; return it as stored.
+
+        Raises ConflictError when somebody was quicker: it was written, made or deleted since.
+        """
         ...
 
 

@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     """Where /livez, /readyz and /metrics listen."""
     ops_port: Port = 8081
     """Their port."""
+    leader_elect: bool = True
+    """Whether controllers agree by a Lease who leads; false only where there is one of them."""
     log_format: Literal["json", "text"] = "json"
     """One JSON object a line, or text for people."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

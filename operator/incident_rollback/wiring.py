@@ -4,8 +4,9 @@ import asyncio
 import logging
 import secrets
 import signal
+import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
@@ -13,14 +14,21 @@ from prometheus_client import CollectorRegistry
 
 from incident_rollback.clients.clock import ApiClock
 from incident_rollback.clients.connection import Connection, connect
+from incident_rollback.clients.lease import KubernetesLeases
 from incident_rollback.clients.store import KubernetesStore
+from incident_rollback.domain.lease import Standing
 from incident_rollback.errors import RollbackError, TransientError
 from incident_rollback.settings import Settings
 from incident_rollback.telemetry.ops import Readiness, make_ops_app, serve
+from incident_rollback.telemetry.traces import traced
 
 if TYPE_CHECKING:
+    from incident_rollback.controller.election import Leadership
     from incident_rollback.controller.outbox import Outbox
     from incident_rollback.ports import Timeline
+    from incident_rollback.telemetry.metrics import ControllerMetrics
+
+    MakeOutbox = Callable[[], Outbox]
 
 WARM_SECONDS: Final = 25.0
 START_PAUSE_SECONDS: Final = 0.5
@@ -34,15 +42,23 @@ async def run_controller(settings: Settings, clock: ApiClock) -> None:
     from incident_rollback.controller.controller import Controller
     from incident_rollback.controller.environments import EnvironmentCheck
     from incident_rollback.controller.reconcile import Reconciler
-    from incident_rollback.controller.report import TurnReport
+    from incident_rollback.controller.report import TurnReport, show
     from incident_rollback.controller.runner import Runner
     from incident_rollback.controller.watch import Watch
     from incident_rollback.telemetry.metrics import ControllerMetrics
 
     metrics = ControllerMetrics()
-    async with _connected(clock) as connection, _telling(settings, clock) as (timeline, outbox):
+    async with AsyncExitStack() as closing:
+        closing.enter_context(traced("controller"))
+        connection = await closing.enter_async_context(_connected(clock))
+        connection.on_answer = metrics.count_api_request
+        leadership = _leadership(settings, connection)
+        timeline, make_outbox = await closing.enter_async_context(
+            _telling(settings, clock, lambda: leadership.standing() is Standing.LEADS, metrics)
+        )
         store = KubernetesStore(connection, settings.namespace)
         cluster = KubernetesCluster(connection)
+        outbox = make_outbox() if make_outbox else None
         reconciler = Reconciler(
             store=store,
             cluster=cluster,
@@ -52,22 +68,28 @@ async def run_controller(settings: Settings, clock: ApiClock) -> None:
             home=settings.namespace,
             process=outbox.process_id if outbox else secrets.token_hex(8),
         )
-        runner = Runner(reconciler, store, TurnReport(metrics, clock))
+        report = TurnReport(metrics, clock)
         controller = Controller(
             store,
-            runner,
+            Runner(reconciler, store, report, lambda: leadership.standing().takes_turns),
             EnvironmentCheck(store, cluster, clock),
             metrics,
+            leadership=leadership,
+            make_outbox=make_outbox,
             make_watch=partial(Watch, on_start=metrics.watch_starts.inc),
         )
+        show(metrics, controller, clock)
         async with _ops(settings, metrics.registry, controller.why_not_ready):
-            await _until_stopped(_after_start(connection, controller.run))
-            await runner.close()
+            try:
+                await _until_stopped(_after_start(connection, controller.run))
+            finally:
+                await controller.close()
 
 
 async def run_bridge(settings: Settings, clock: ApiClock) -> None:
     """Run the bridge until SIGTERM or SIGINT.  Raises SettingsError at start."""
     from incident_rollback.bridge.app import make_app, make_runner  # not the controller's
+    from incident_rollback.bridge.presence import Presence
     from incident_rollback.bridge.secrets import Secrets
     from incident_rollback.telemetry.metrics import BridgeMetrics
 
@@ -84,13 +106,21 @@ async def run_bridge(settings: Settings, clock: ApiClock) -> None:
         reached.set()
         await asyncio.Event().wait()
 
-    async with _connected(clock) as connection:
+    metrics.show_readiness(why_not_ready)
+    async with AsyncExitStack() as closing:
+        closing.enter_context(traced("bridge"))
+        connection = await closing.enter_async_context(_connected(clock))
+        connection.on_answer = metrics.count_api_request
+        leases = KubernetesLeases(connection, settings.namespace)
+        presence = Presence(leases, clock, settings.namespace)
         app = make_app(
             KubernetesStore(connection, settings.namespace),
             hmac_secrets,
             clock,
             namespace=settings.namespace,
             observe=metrics.observe,
+            observe_signed=metrics.observe_signed,
+            absence=presence.absence if settings.leader_elect else None,
         )
         async with _ops(settings, metrics.registry, why_not_ready):
             server = await serve(make_runner(app), settings.bridge_host, settings.bridge_port)
@@ -109,11 +139,24 @@ async def _connected(clock: ApiClock) -> AsyncGenerator[Connection]:
         await connection.close()
 
 
+def _leadership(settings: Settings, connection: Connection) -> "Leadership":
+    from incident_rollback.controller.election import Alone, Elector
+
+    if not settings.leader_elect:
+        return Alone()
+    leases = KubernetesLeases(connection, settings.namespace)
+    identity = f"{socket.gethostname()}_{secrets.token_hex(4)}"  # In a pod: the pod's name.
+    return Elector(leases, identity, now=connection.clock.now)
+
+
 @asynccontextmanager
 async def _telling(
-    settings: Settings, clock: ApiClock
-) -> AsyncGenerator["tuple[Timeline | None, Outbox | None]"]:
-    """Yield the timeline and the outbox; None twice, said once, when there is no key."""
+    settings: Settings,
+    clock: ApiClock,
+    may_tell: Callable[[], bool],
+    metrics: "ControllerMetrics",
+) -> AsyncGenerator["tuple[Timeline | None, MakeOutbox | None]"]:
+    """Yield the timeline, and what makes an outbox; None twice, said once, without a key."""
     from incident_rollback.clients.firehydrant import FireHydrant, KeyFile
     from incident_rollback.controller.limiter import Limiter
     from incident_rollback.controller.outbox import Outbox
@@ -128,12 +171,20 @@ async def _telling(
         KeyFile(settings.firehydrant_api_key_file),
         now=clock.now,
         on_extra=limiter.charge,
+        on_answer=metrics.count_firehydrant_request,
     )
-    outbox = Outbox(timeline, limiter=limiter, now=clock.now)
+    make_outbox = partial(
+        Outbox,
+        timeline,
+        limiter=limiter,
+        now=clock.now,
+        may_tell=may_tell,
+        is_sole=settings.leader_elect,
+        on_end=metrics.count_end_of_update,
+    )
     try:
-        yield timeline, outbox
+        yield timeline, make_outbox
     finally:
-        await outbox.close()
         await timeline.close()
 
 

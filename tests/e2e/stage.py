@@ -45,6 +45,8 @@ BRIDGE_ACCOUNT: Final = "incident-rollback-bridge"
 CONTROLLER_USER: Final = f"system:serviceaccount:{HOME_NAMESPACE}:{CONTROLLER_ACCOUNT}"
 BRIDGE_USER: Final = f"system:serviceaccount:{HOME_NAMESPACE}:{BRIDGE_ACCOUNT}"
 TARGET_ROLE: Final = "incident-rollback-target"
+LEASE: Final = path_to("coordination.k8s.io/v1", "leases", HOME_NAMESPACE, CONTROLLER_ACCOUNT)
+"""By which controllers agree who leads."""
 
 FINAL: Final = frozenset({"Succeeded", "Failed", "Refused", "Previewed"})
 QUICK: Final[Mapping[str, Any]] = {
@@ -116,8 +118,14 @@ class Operator:
         return f"{self.bridge.url}/firehydrant"
 
     def kill_controller(self) -> None:
-        """Kill it without warning, and wait for its end."""
+        """
+        Kill it without warning, and wait for its end.
+
+        The Lease goes with it: that the next one may have to wait for the end of a dead one's is
+        looked at where there are two, and would only slow the others down.
+        """
         self.controller.kill()
+        self.sandbox.api.delete(LEASE)
 
     def start_controller(self, ahead: timedelta = NO_SHIFT) -> None:
         """Start it, with a clock that is so far ahead, and wait until it is ready."""

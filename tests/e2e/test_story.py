@@ -11,7 +11,11 @@ from datetime import timedelta
 from typing import Final
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
+from incident_rollback.controller.controller import STALE_SECONDS
+from incident_rollback.crd.v1alpha1 import TRACE_ANNOTATION
 from incident_rollback.domain.timeline import NOT_ROLLED_BACK
 from tests.e2e.conftest import SetStage
 from tests.e2e.stage import (
@@ -25,7 +29,7 @@ from tests.e2e.stage import (
 )
 from tests.sandbox.api import Json
 from tests.sandbox.audit import AuditRecord
-from tests.sandbox.sandbox import HOME_NAMESPACE
+from tests.sandbox.sandbox import BRIDGE, CONTROLLER, HOME_NAMESPACE
 from tests.sandbox.simulation import BROKEN_IMAGE
 from tests.sandbox.workloads import GOOD_IMAGE, a_deployment, is_pod_ready
 
@@ -69,6 +73,8 @@ def test_the_story(sockshop: Stage) -> None:
     see_the_status(stage, ended, settled)
     see_the_timeline(stage, incident, name)
     see_the_events(stage, name)
+    see_the_trace(stage, incident, name)
+    see_the_metrics(stage)
 
 
 def see_the_patch(stage: Stage, name: str) -> None:
@@ -118,7 +124,7 @@ def see_the_writes(stage: Stage) -> None:
 
 
 def see_nothing_else_was_written(stage: Stage) -> None:
-    """Beside that, only what looking at the environments takes; nothing bears kopf's name."""
+    """Beside that, only looking at the environments, and leading; nothing bears kopf's name."""
     mine = {record.audit_id for record in stage.writes()}
     every = [
         record
@@ -128,10 +134,12 @@ def see_nothing_else_was_written(stage: Stage) -> None:
     assert {(record.verb, record.resource, record.subresource) for record in every} <= {
         ("update", "rollbackenvironments", "status"),
         ("create", "selfsubjectaccessreviews", ""),
+        ("update", "leases", ""),
     }
     for name in stage.requests:
         metadata = stage.rollback(name)["metadata"]
-        assert not {"annotations", "finalizers", "labels"} & set(metadata)
+        assert not {"finalizers", "labels"} & set(metadata)
+        assert set(metadata["annotations"]) == {TRACE_ANNOTATION}
 
 
 def what_was_written(record: AuditRecord) -> str:
@@ -219,6 +227,59 @@ def see_the_events(stage: Stage, name: str) -> None:
     (ended,) = stage.events(name)
     assert (ended["type"], ended["reason"]) == ("Normal", "RollbackSucceeded")
     assert ended["message"].startswith("RolledBack: 3 of 3 pods available")
+
+
+def see_the_trace(stage: Stage, incident: str, name: str) -> None:
+    """One id from the request at the bridge to the last word, on every line about it."""
+    trace_id = stage.rollback(name)["metadata"]["annotations"][TRACE_ANNOTATION]
+    assert re.fullmatch(r"[0-9a-f]{32}", trace_id)
+    ((change, _),) = stage.changes(incident).values()
+    assert change.labels["trace-id"] == trace_id
+    said = {
+        process.name: [
+            line for line in process.log_text().splitlines() if f"trace_id={trace_id}" in line
+        ]
+        for process in (stage.operator.bridge, stage.operator.controller)
+    }
+    (answered,) = said[BRIDGE]
+    assert "answered 202" in answered
+    told = " ".join(said[CONTROLLER])
+    assert " claim " in told
+    assert f"incident {incident} was told 'end'" in told
+
+
+def see_the_metrics(stage: Stage) -> None:
+    """What happened is counted, and nothing is waited for that nobody told the metrics about."""
+    bridge = series_of(stage.operator.bridge.metrics())
+    assert bridge["ready", ""] == 1
+    assert bridge["webhook_requests_total", "202 Created"] >= 1
+    assert sum(value for (name, _), value in bridge.items() if "secret_used_total" in name) >= 1
+    assert bridge["api_requests_total", "201 POST"] >= 1
+    controller = series_of(stage.operator.controller.metrics())
+    assert (controller["ready", ""], controller["leader", ""]) == (1, 1)
+    assert controller["executions_total", "Succeeded RolledBack"] >= 1
+    assert controller["last_success_timestamp_seconds", ""] > 0
+    assert controller["api_requests_total", "200 PATCH"] >= 1
+    assert controller["updates_told_total", "Note"] >= 2
+    assert controller["firehydrant_requests_total", "201"] >= 2
+    assert controller["updates_pending", ""] == 0
+    assert controller["oldest_unfinished_seconds", ""] == 0
+    assert ("environments", "True") in controller
+    assert controller["watch_age_seconds", ""] > 0
+    assert controller["list_age_seconds", ""] < STALE_SECONDS
+
+
+def series_of(page: str) -> dict[tuple[str, str], float]:
+    """Return values by a series' name without our prefix, and by its labels' values, in order."""
+    return {
+        (sample.name.removeprefix("incident_rollback_"), labels_of(sample)): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    }
+
+
+def labels_of(sample: Sample) -> str:
+    return " ".join(value for _, value in sorted(sample.labels.items()))
 
 
 # --- The same webhook again

@@ -54,8 +54,12 @@ class Right(NamedTuple):
     verb: str
     resource: str
     """With its group, and its subresource after a slash."""
+    name: str = ""
+    """Of the one object that it is about, where it is granted for that alone."""
 
 
+BY_NAME: Final = frozenset({("get", "leases"), ("update", "leases")})
+"""Verbs and resources that are granted for one object."""
 FOR_EVERYBODY: Final = frozenset(
     Right(user, "create", "selfsubjectaccessreviews.authorization.k8s.io")
     for user in (CONTROLLER_USER, BRIDGE_USER)
@@ -97,11 +101,12 @@ def granted() -> set[Right]:
 
 def rights_of(account: str, rules: Iterable[Json]) -> Iterator[Right]:
     for rule in rules:
-        assert set(rule) == {"apiGroups", "resources", "verbs"}
+        assert set(rule) - {"resourceNames"} == {"apiGroups", "resources", "verbs"}
         for group in rule["apiGroups"]:
             for resource in rule["resources"]:
                 for verb in rule["verbs"]:
-                    yield Right(account, verb, in_group(resource, group))
+                    for name in rule.get("resourceNames", [""]):
+                        yield Right(account, verb, in_group(resource, group), name)
 
 
 def in_group(resource: str, group: str) -> str:
@@ -335,4 +340,5 @@ def test_no_process_of_ours_ever_said_that_it_broke(session: Session) -> None:
 
 def right_of(record: AuditRecord) -> Right:
     what = "/".join(part for part in (record.resource, record.subresource) if part)
-    return Right(record.user, record.verb, in_group(what, record.group))
+    name = record.name if (record.verb, record.resource) in BY_NAME else ""
+    return Right(record.user, record.verb, in_group(what, record.group), name)

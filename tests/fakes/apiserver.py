@@ -64,7 +64,7 @@ class Seen:
 @dataclass
 class FakeApiServer:
     """
-    Keeps raw objects by path; reads, lists, creates, patches, and writes statuses.
+    Keeps raw objects by path; reads, lists, creates, replaces, patches, and writes statuses.
 
     Kinder than the real one: no schema, no admission, no authorization, no history, selectors
     of equality only, and of JSON patch only `test`, `replace` and `add`.  Each fault in
@@ -140,6 +140,8 @@ class FakeApiServer:
                 return self._create(seen)
             case "PATCH" if seen.path in self.objects:
                 return self._patch(seen)
+            case "PUT" if seen.path in self.objects:
+                return self._replace(seen.path, seen.body)
             case "PUT" if (path := seen.path.removesuffix("/status")) in self.objects:
                 return self._put_status(path, seen.body)
             case _:
@@ -175,6 +177,13 @@ class FakeApiServer:
         }
         self.put(path, {**seen.body, "metadata": {**seen.body["metadata"], **made}})
         return 201, self.objects[path]
+
+    def _replace(self, path: str, body: Json) -> tuple[int, Json]:
+        there = self.objects[path]["metadata"]
+        if body["metadata"].get("resourceVersion") != there["resourceVersion"]:
+            return 409, status(409, "the object has been modified", reason="Conflict")
+        self.put(path, {**body, "metadata": {**there, **body["metadata"]}})
+        return 200, self.objects[path]
 
     def _put_status(self, path: str, body: Json) -> tuple[int, Json]:
         there, sent = self.objects[path]["metadata"], body["metadata"]

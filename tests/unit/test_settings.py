@@ -31,6 +31,7 @@ def test_defaults() -> None:
         "bridge_port": 8080,
         "ops_host": "0.0.0.0",  # noqa: S104  # a pod's only address
         "ops_port": 8081,
+        "leader_elect": True,
         "log_format": "json",
         "log_level": "info",
     }
@@ -51,6 +52,7 @@ def test_every_setting_is_read_from_its_variable(
         BRIDGE_PORT="1",
         OPS_HOST="127.0.0.1",
         OPS_PORT="65535",
+        LEADER_ELECT="false",
         LOG_FORMAT="text",
         LOG_LEVEL="debug",
     )
@@ -60,6 +62,7 @@ def test_every_setting_is_read_from_its_variable(
     assert settings.hmac_secrets_dir == tmp_path
     assert (settings.bridge_host, settings.bridge_port) == ("127.0.0.1", 1)
     assert (settings.ops_host, settings.ops_port) == ("127.0.0.1", 65_535)
+    assert settings.leader_elect is False
     assert (settings.log_format, settings.log_level) == ("text", "debug")
 
 
@@ -69,6 +72,7 @@ WRONG = [
     pytest.param("BRIDGE_PORT", "eighty", id="no number"),
     pytest.param("FIREHYDRANT_URL", "ftp://x", id="no http"),
     pytest.param("FIREHYDRANT_API_KEY_FILE", "/not/there", id="a key file that is missing"),
+    pytest.param("LEADER_ELECT", "maybe", id="neither true nor false"),
     pytest.param("LOG_FORMAT", "xml", id="no such format"),
     pytest.param("LOG_LEVEL", "loud", id="no such level"),
 ]

@@ -11,15 +11,24 @@ import math
 import random
 import re
 import traceback
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, TypeVar
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
+from pydantic import SecretStr
 
 from incident_rollback.bridge.payload import (
     MAX_BODY_BYTES,
@@ -46,8 +55,10 @@ from incident_rollback.bridge.requests import (
     wishes_for,
 )
 from incident_rollback.bridge.secrets import Secrets
+from incident_rollback.bridge.server import Door, Server, make_server_runner
 from incident_rollback.bridge.signature import HEADER, is_signed
 from incident_rollback.crd.v1alpha1 import GROUP, ROLLBACKS, IncidentRollback
+from incident_rollback.domain.trace import Trace, read_parent
 from incident_rollback.errors import (
     ForbiddenError,
     InvalidRequestError,
@@ -57,13 +68,21 @@ from incident_rollback.errors import (
 )
 from incident_rollback.ports import Clock, Store
 from incident_rollback.settings import PREFIX
+from incident_rollback.telemetry.traces import follow, followed, new_trace, span
 
 PATH: Final = "/firehydrant"
 ANSWER_HEADER: Final = "X-Incident-Rollback"
+TRACE_HEADER: Final = "traceparent"
 MAX_HEADER_TEXT: Final = 200
+SERVER: Final = "incident-rollback"
+"""Instead of aiohttp's, which tells everybody which versions to attack."""
 
 Observe = Callable[[int, str], None]
 """Called once a request with the answer's code and reason; the reasons are few."""
+ObserveSigned = Callable[[str, float], None]
+"""Called once a signed request with the name of its secret, and how long its answer took."""
+Absence = Callable[[], Awaitable[str]]
+"""Says soon that no controller has been seen lately; "" when one was, or nobody can tell."""
 
 T = TypeVar("T")
 
@@ -74,14 +93,25 @@ _log = logging.getLogger(__name__)
 class Limits:
     """How long and how much; arguments, so that tests can be quick."""
 
+    head_seconds: float = 10.0
+    """For the headers to arrive, from the start of the connection."""
     body_seconds: float = 10.0
     """For the body to arrive, from the end of the headers."""
     store_seconds: float = 5.0
     """For all that one request wants from the API server, retries included."""
     first_pause_seconds: float = 0.1
     longest_pause_seconds: float = 1.0
-    at_the_door: int = 400
-    """Bodies being read at once; anybody can send one, so they do not count as work."""
+    connection_seconds: float = 30.0
+    """For a whole connection: more than all of the above, and our answer has to be read, too."""
+    at_the_door: int = 640
+    """
+    Connections that have not shown a signature yet; anybody can open one.
+
+    Five times as many as are accepted in one go, or one could be pushed out before it was read;
+    and with all else not so many that the 1,024 files are used up, which is a usual limit.
+    """
+    at_the_door_bytes: int = 16 * 1024 * 1024
+    """What those may have sent, all together; headers cost three times their length."""
     at_work: int = 100
     """Signed requests being worked on at once."""
 
@@ -97,8 +127,6 @@ class Answer:
     incident: str = ""
     retry_after: float | None = None
     """Seconds, for the header of the same name."""
-    closes: bool = False
-    """The connection is of no more use: part of the body was not read."""
     detail: str = ""
     """For the log only."""
 
@@ -111,12 +139,12 @@ TOO_LARGE: Final = Answer(
     413,
     "TooLarge",
     f"the body is over {MAX_BODY_BYTES} bytes: leave long texts out of the template",
-    closes=True,
 )
-TOO_SLOW: Final = Answer(
-    400, "TooSlow", "the body took longer than 10 s to arrive: send it again", closes=True
+TOO_SLOW: Final = Answer(400, "TooSlow", "the body took longer than 10 s to arrive: send it again")
+BROKEN: Final = Answer(400, "Broken", "the body did not arrive whole: send it again")
+NOT_HTTP: Final = Answer(
+    400, "NotHttp", "this is no HTTP request, or its headers are too large: send plain HTTP/1.1"
 )
-BROKEN: Final = Answer(400, "Broken", "the body did not arrive whole: send it again", closes=True)
 CROWDED: Final = Answer(503, "Crowded", "too many requests at once: send it again", retry_after=1)
 NO_SECRET: Final = Answer(
     503,
@@ -160,6 +188,7 @@ class Asking:
     received_at: datetime
     give_up_at: float
     """By the loop's clock."""
+    absence: Absence
 
     async def ask(self, request: Request) -> Answer:
         """Create what is not there yet and say how the rest stands.  Raises RollbackError."""
@@ -171,11 +200,12 @@ class Asking:
             if request.approve:
                 wishes = await self._approved(wishes)
             create = functools.partial(self._create, request=request, pairs=pairs)
-            outcomes = await _all(map(create, wishes))
+            outcomes, absence = await asyncio.gather(_all(map(create, wishes)), self.absence())
         if not outcomes:
             return Answer(422, "NothingToApprove", "nothing to approve yet: preview first")
         left_out = pairs - len(outcomes)
         note = f"; {left_out} of {pairs} without a plan to approve" if left_out else ""
+        note += f"; {absence}" if absence else ""
         is_new = any(one.is_new for one in outcomes)
         return Answer(
             202 if is_new else 200,
@@ -209,6 +239,7 @@ class Asking:
                 pairs=pairs,
                 at=self.received_at,
                 attempt=step.number,
+                trace=followed(),
             )
             found, is_new = await self._patiently(functools.partial(self.store.create, manifest))
             if is_new:
@@ -284,31 +315,44 @@ class Bridge:
     clock: Clock
     namespace: str
     observe: Observe
+    observe_signed: ObserveSigned
+    absence: Absence
     limits: Limits
-    door: Gate
+    door: Door
     work: Gate
 
-    async def receive(self, request: web.Request) -> web.Response:
+    async def receive(self, request: web.BaseRequest) -> web.Response:
         """Answer one request, whatever happens, and log one line about it."""
+        follow(new_trace())
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
             answer = await self._answer(request)
         except Exception as error:  # noqa: BLE001  # The outermost edge.
             answer = _answer_unexpected(error)
+        return self._told(answer, loop.time() - began)
+
+    def refuse(self, error: BaseException | None) -> web.Response:
+        """Answer what never became a request: of what was sent, nothing is repeated."""
+        follow(new_trace())
+        if isinstance(error, HttpProcessingError):
+            return self._told(replace(NOT_HTTP, detail=type(error).__name__))
+        return self._told(_answer_unexpected(error))
+
+    def _told(self, answer: Answer, seconds: float = 0.0) -> web.Response:
         self.observe(answer.code, answer.reason)
-        _log_answer(answer, loop.time() - began)
+        _log_answer(answer, seconds)
         return _to_response(answer)
 
-    async def _answer(self, request: web.Request) -> Answer:
+    async def _answer(self, request: web.BaseRequest) -> Answer:
         """Check in the order of the contract: 404 and 405, 413, 401, then the body's meaning."""
         if request.path != PATH:
             return NOT_FOUND
         if request.method != "POST":
             return WRONG_METHOD
         received_at = self.clock.now()
-        with self.door.enter() as is_in:
-            body = await _read(request, self.limits.body_seconds) if is_in else CROWDED
+        await _invite(request)
+        body = await _read(request, self.limits.body_seconds)
         if isinstance(body, Answer):
             return body
         secrets = self.secrets.current()
@@ -316,8 +360,22 @@ class Bridge:
             return NO_SECRET
         if not is_signed(body, _signature_of(request), secrets):
             return NOT_SIGNED
+        if request.transport is not None:
+            self.door.leave(request.transport)
         with self.work.enter() as is_in:
-            return await self._answer_signed(body, received_at) if is_in else CROWDED
+            return await self._serve(request, body, received_at) if is_in else CROWDED
+
+    async def _serve(self, request: web.BaseRequest, body: bytes, received_at: datetime) -> Answer:
+        """Only whoever has signed may choose a trace: what is recorded costs somebody money."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        follow(_trace_of(request) or followed())
+        with span("webhook") as made:
+            answer = await self._answer_signed(body, received_at)
+            made.note(code=answer.code, reason=answer.reason, incident=answer.incident)
+        slot = _slot_of(body, _signature_of(request), self.secrets.named())
+        self.observe_signed(slot, loop.time() - began)
+        return answer
 
     async def _answer_signed(self, body: bytes, received_at: datetime) -> Answer:
         match read_payload(body, received_at):
@@ -335,16 +393,42 @@ class Bridge:
 
     def _asking(self, received_at: datetime) -> Asking:
         give_up_at = asyncio.get_running_loop().time() + self.limits.store_seconds
-        return Asking(self.store, self.limits, self.namespace, received_at, give_up_at)
+        return Asking(
+            self.store, self.limits, self.namespace, received_at, give_up_at, self.absence
+        )
 
 
-def _signature_of(request: web.Request) -> str | None:
+async def _invite(request: web.BaseRequest) -> None:
+    """Say that the body may come, to a sender that waits to be told; other wishes are ignored."""
+    waits = request.headers.get("Expect", "").lower() == "100-continue"
+    if waits and request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # The answer itself has not begun.
+
+
+def _trace_of(request: web.BaseRequest) -> Trace | None:
+    """Return the sender's trace; None when there is none, or several."""
+    given = request.headers.getall(TRACE_HEADER, [])
+    return read_parent(given[0]) if len(given) == 1 else None
+
+
+def _slot_of(body: bytes, signature: str | None, secrets: Mapping[str, SecretStr]) -> str:
+    """
+    Return the name of the secret that has signed; "" when it was removed meanwhile.
+
+    Asked only of what was accepted: whether something is signed takes the same time for each.
+    """
+    matching = (name for name, secret in secrets.items() if is_signed(body, signature, [secret]))
+    return next(matching, "")
+
+
+def _signature_of(request: web.BaseRequest) -> str | None:
     """Return the signature; None when there is none or, for then one may be forged, several."""
     given = request.headers.getall(HEADER, [])
     return given[0] if len(given) == 1 else None
 
 
-async def _read(request: web.Request, seconds: float) -> bytes | Answer:
+async def _read(request: web.BaseRequest, seconds: float) -> bytes | Answer:
     try:
         async with asyncio.timeout(seconds):
             return await _read_bounded(request.content)
@@ -393,15 +477,16 @@ def _answer_error(error: RollbackError, namespace: str) -> Answer:
     return replace(answer, detail=detail)
 
 
-def _answer_unexpected(error: Exception) -> Answer:
+def _answer_unexpected(error: BaseException | None) -> Answer:
     """Name the exception's type and place, never its text: that might repeat the body."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
+    places = traceback.extract_tb(error.__traceback__ if error else None)
+    place = f" at {places[-1].filename}:{places[-1].lineno}" if places else ""
     return Answer(
         503,
         "Unexpected",
         "something unexpected went wrong, the bridge's log has more: send it again",
         retry_after=5,
-        detail=f"{type(error).__name__} at {place.filename}:{place.lineno}",
+        detail=f"{type(error).__name__}{place}",
     )
 
 
@@ -429,8 +514,7 @@ def _to_response(answer: Answer) -> web.Response:
         response.headers["Retry-After"] = str(max(1, math.ceil(answer.retry_after)))
     if answer.code == WRONG_METHOD.code:
         response.headers["Allow"] = "POST"
-    if answer.closes:
-        response.force_close()
+    response.headers["Server"] = SERVER
     return response
 
 
@@ -440,6 +524,10 @@ def _header_text(message: str) -> str:
     return text if len(text) <= MAX_HEADER_TEXT else text[: MAX_HEADER_TEXT - 3] + "..."
 
 
+async def _nobody_is_missed() -> str:
+    return ""
+
+
 def make_app(
     store: Store,
     secrets: Secrets,
@@ -447,33 +535,41 @@ def make_app(
     *,
     namespace: str,
     observe: Observe = lambda _code, _reason: None,
+    observe_signed: ObserveSigned = lambda _slot, _seconds: None,
+    absence: Absence | None = None,
     limits: Limits | None = None,
-) -> web.Application:
+) -> Bridge:
     """Return the application; `namespace` is the home namespace, where resources are made."""
     limits = limits or Limits()
-    bridge = Bridge(
+    return Bridge(
         store=store,
         secrets=secrets,
         clock=clock,
         namespace=namespace,
         observe=observe,
+        observe_signed=observe_signed,
+        absence=absence or _nobody_is_missed,
         limits=limits,
-        door=Gate(limits.at_the_door),
+        door=Door(
+            limits.at_the_door,
+            limits.at_the_door_bytes,
+            lambda: observe(CROWDED.code, CROWDED.reason),
+        ),
         work=Gate(limits.at_work),
     )
-    app = web.Application()
-    # One handler for every path and method, so that every answer has the same shape.
-    app.router.add_route("*", r"/{path:[\s\S]*}", bridge.receive)
-    return app
 
 
-def make_runner(app: web.Application) -> web.AppRunner:
+def make_runner(app: Bridge) -> web.BaseRunner:
     """
-    Return the server of the application.
+    Return the server of the application.  To be called inside the loop.
 
-    No access log, for the bridge writes its own line.  Bodies are not decompressed: the signature
-    is over the bytes as sent, and a small body must stay small.
+    There is no router: one handler for every path and method gives every answer the same shape.
     """
-    return web.AppRunner(
-        app, access_log=None, auto_decompress=False, lingering_time=1.0, shutdown_timeout=0.5
+    server = Server(
+        app.receive,
+        app.refuse,
+        app.door,
+        head_seconds=app.limits.head_seconds,
+        lifetime_seconds=app.limits.connection_seconds,
     )
+    return make_server_runner(server)

@@ -11,6 +11,7 @@ from incident_rollback.bridge.payload import Malformed, Request
 from incident_rollback.crd.v1alpha1 import (
     API_VERSION,
     FINAL_PHASES,
+    TRACE_ANNOTATION,
     Aim,
     IncidentRef,
     IncidentRollback,
@@ -21,6 +22,7 @@ from incident_rollback.crd.v1alpha1 import (
 from incident_rollback.domain.conditions import reason_of
 from incident_rollback.domain.incident import Incident, is_drill
 from incident_rollback.domain.names import dns_label
+from incident_rollback.domain.trace import Trace
 
 MAX_PAIRS: Final = 10
 MAX_ATTEMPTS: Final = 5
@@ -138,9 +140,17 @@ def rollback_name(wish: Wish, attempt: int = 1) -> str:
 
 
 def manifest_for(
-    wish: Wish, incident: Incident, *, namespace: str, pairs: int, at: datetime, attempt: int = 1
+    wish: Wish,
+    incident: Incident,
+    *,
+    namespace: str,
+    pairs: int,
+    at: datetime,
+    attempt: int = 1,
+    trace: Trace | None = None,
 ) -> dict[str, Any]:
     """Return the IncidentRollback to create; `at` is when the request was received."""
+    annotations = {"annotations": {TRACE_ANNOTATION: str(trace)}} if trace is not None else {}
     spec = IncidentRollbackSpec(
         service=ServiceRef(name=wish.service, environment=wish.environment),
         to=Aim(revision=wish.to_revision) if wish.to_revision is not None else None,
@@ -161,7 +171,7 @@ def manifest_for(
     return {
         "apiVersion": API_VERSION,
         "kind": "IncidentRollback",
-        "metadata": {"name": rollback_name(wish, attempt), "namespace": namespace},
+        "metadata": {"name": rollback_name(wish, attempt), "namespace": namespace, **annotations},
         "spec": spec.model_dump(mode="json", by_alias=True, exclude_none=True),
     }
 

@@ -1,19 +1,27 @@
-"""The controller as a whole: the watch, the safety list, the tasks, and whether it is ready."""
+"""
+The controller as a whole: the watch, the safety list, the tasks, and whether it is ready.
+
+Several may run at once: all watch and are ready, and the one that leads takes the turns and tells.
+"""
 
 import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from time import monotonic
 from typing import Final
 
 from pydantic import ValidationError
 
+from incident_rollback.controller.election import Alone, Leadership
 from incident_rollback.controller.environments import EnvironmentCheck
+from incident_rollback.controller.outbox import Outbox
 from incident_rollback.controller.runner import Runner, version_of
 from incident_rollback.controller.watch import UNSETTLED, Heard, Watch
 from incident_rollback.crd.v1alpha1 import IncidentRollback
+from incident_rollback.domain.lease import Standing
 from incident_rollback.domain.raw import Json
 from incident_rollback.errors import RollbackError
 from incident_rollback.ports import Store
@@ -31,26 +39,39 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Controller:
-    """Feeds the runner from the watch and from the safety list."""
+    """Feeds the runner from the watch and from the safety list, and begins and ends terms."""
 
     store: Store
     runner: Runner
     check: EnvironmentCheck
     metrics: ControllerMetrics
+    leadership: Leadership = field(default_factory=Alone)
+    make_outbox: Callable[[], Outbox] | None = None
+    """Makes the outbox of another term; None: nothing is told."""
     make_watch: Callable[[Heard], Watch] = Watch
     monotonic: Callable[[], float] = monotonic
     _heard: dict[str, int] = field(default_factory=dict[str, int])
     """By uid: the newest resourceVersion that the watch has told."""
     _listed_at: float | None = None
     _watch: Watch | None = None
+    _is_leading: bool = False
+    _on_duty: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
         """Run until cancelled."""
         self._watch = self.make_watch(self.hear)
         async with asyncio.TaskGroup() as group:
+            group.create_task(self.leadership.run(self._stand))
             group.create_task(self._watch.run(self._is_listable))
             group.create_task(self._list_for_ever())
             group.create_task(self._check_for_ever())
+
+    async def close(self) -> None:
+        """End every turn, then every telling, and only then let another lead."""
+        await self.runner.close()
+        if (outbox := self.runner.reconciler.outbox) is not None:
+            await outbox.close()
+        await self.leadership.release()
 
     def hear(self, kind: str, raw: Json) -> None:
         """Take in an event of the watch.  Leaving the selection reads as DELETED, too."""
@@ -63,7 +84,6 @@ class Controller:
             self.runner.remove(uid)
             return
         self.runner.offer(rollback)
-        self.metrics.in_progress.set(len(self.runner.known()))
 
     def why_not_ready(self) -> str:
         """Say why the controller should not be relied on; "" when it can be."""
@@ -74,6 +94,34 @@ class Controller:
         if self._watch is None or not self._watch.is_alive:
             return "the watch is not running"
         return ""
+
+    def list_age(self) -> float:
+        """Return the seconds since the last good list; infinite before the first."""
+        return inf if self._listed_at is None else self.monotonic() - self._listed_at
+
+    def watch_age(self) -> float:
+        """Return for how many seconds the watch has been running; 0 while it is not."""
+        return self._watch.age_seconds if self._watch is not None else 0.0
+
+    async def _stand(self, standing: Standing) -> None:
+        """Take note of how we stand now: nothing of an old term is told any more."""
+        if self._is_leading and standing is not Standing.LEADS:
+            await self._end_term()
+        self._is_leading = standing is Standing.LEADS
+        if standing is Standing.STANDS_BY:
+            self._on_duty.clear()
+        else:
+            self._on_duty.set()
+        self.runner.rouse()
+
+    async def _end_term(self) -> None:
+        """Decide under another name from now on: what had the old one may have been told."""
+        reconciler = self.runner.reconciler
+        if reconciler.outbox is None or self.make_outbox is None:
+            return
+        ended, reconciler.outbox = reconciler.outbox, self.make_outbox()
+        reconciler.process = reconciler.outbox.process_id
+        await ended.close()
 
     async def _is_listable(self) -> bool:
         """List once, and take in what is there: the first turns need not wait for the watch."""
@@ -100,7 +148,6 @@ class Controller:
         self._listed_at = self.monotonic()
         for rollback in listed:
             self.runner.offer(rollback)
-        self.metrics.in_progress.set(len(self.runner.known()))
         return listed
 
     async def _prune(self, listed: Sequence[IncidentRollback]) -> None:
@@ -132,6 +179,7 @@ class Controller:
 
     async def _check_for_ever(self) -> None:
         while True:
+            await self._on_duty.wait()
             try:
                 await self.check.run_once()
             except RollbackError as error:

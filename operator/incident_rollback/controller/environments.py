@@ -1,6 +1,7 @@
 """Say in daylight whether a rollback would work tonight: the status of each RollbackEnvironment."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
@@ -49,13 +50,18 @@ class EnvironmentCheck:
         default_factory=dict[str, tuple[int, float, Finding]]
     )
     """By uid: the generation that was asked about, when (monotonic, s), and the answer."""
+    found: Counter[str] = field(default_factory=Counter[str])
+    """How many environments have which status of Ready, as of the last look."""
 
     async def run_once(self) -> None:
         """Look at all of them.  Raises TransientError when the API server does not answer."""
         environments = await self.store.list_environments()
+        found = Counter[str]()
         for environment in environments:
             finding = claimed_twice(environment, environments) or await self._permitted(environment)
+            found[finding.status] += 1
             await self._write(environment, finding)
+        self.found = found
         present = {environment.metadata.uid for environment in environments}
         self._asked = {uid: asked for uid, asked in self._asked.items() if uid in present}
 

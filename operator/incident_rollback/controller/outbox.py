@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from incident_rollback.clients.firehydrant import TimelineUnavailableError
 from incident_rollback.controller.limiter import Limiter, Rank
@@ -27,9 +27,12 @@ from incident_rollback.errors import (
     TransientError,
 )
 from incident_rollback.ports import ChangeEvent, Timeline
+from incident_rollback.telemetry.traces import span
 
 LATE_SECONDS: Final = 60.0
 """How long an event may be missing from FireHydrant's list after it was accepted."""
+FRESH_SECONDS: Final = 30.0
+"""No other process has posted what was decided here later than that: it would have looked first."""
 MAX_BACKOFF_SECONDS: Final = 30.0
 REFUSED_SECONDS: Final = 300.0
 """Between two attempts with a refused key: somebody has to mend it first."""
@@ -79,6 +82,18 @@ class GaveUp:
 
 
 Result: TypeAlias = Delivered | GaveUp
+
+
+class OnEnd(Protocol):
+    """Hears of each update that was told, or given up."""
+
+    def __call__(self, kind: str, *, is_told: bool) -> None:
+        """Take note of one, by its kind."""
+        ...
+
+
+def _nobody_hears(kind: str, *, is_told: bool) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +153,8 @@ class Attempt:
     """The words that were posted, or are looked for."""
     must_look: bool
     """It may be there already."""
+    is_others: bool = False
+    """If it is there, another process has posted it."""
     external_id: str = ""
     """Of a change event that is posted and not yet related."""
     failures: int = 0
@@ -218,8 +235,10 @@ class Outbox:
     """
     Tells incidents what was stored for them; one task for each rollback with something left.
 
-    An outbox lives for one term of leadership: whoever leads again makes a new one, which has a
-    new `process_id` and therefore looks before it posts.
+    An outbox lives for one term of leadership, and for the time of waiting before it: whoever has
+    led makes a new one, which has a new `process_id` and therefore looks before it posts.
+    `may_tell` says whether the term has begun and is not over; `is_sole`, that nobody else tells
+    in it.
     """
 
     def __init__(
@@ -229,6 +248,9 @@ class Outbox:
         limiter: Limiter,
         now: Callable[[], datetime],
         process_id: str | None = None,
+        may_tell: Callable[[], bool] = lambda: True,
+        is_sole: bool = False,
+        on_end: OnEnd = _nobody_hears,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
         late_seconds: float = LATE_SECONDS,
@@ -238,12 +260,18 @@ class Outbox:
         self._timeline = timeline
         self._limiter = limiter
         self._now = now
+        self._may_tell = may_tell
+        self._is_sole = is_sole
+        self._on_end = on_end
+        """While we may tell, no other process does."""
         self._sleep = sleep
         self._jitter = jitter
         self._late_seconds = late_seconds
         self._tellings: dict[str, Telling] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._is_closed = False
+        self._opened_at: datetime | None = None
+        """When there was something to tell for the first time; None: not yet."""
+        self.is_closed = False
 
     def submit(
         self,
@@ -259,11 +287,15 @@ class Outbox:
 
         Safe to repeat, and meant to be called after each status write.  `wake` is called when
         `results` has something new.  `change` is needed once an update is a ChangeEvent; `uid` is
-        then its external id.  Returns at once, and raises nothing.
+        then its external id.  Returns at once, and raises nothing.  While we may not tell nothing
+        is taken over: the updates are stored, and are submitted again when we may.
         """
         telling = self._tellings.get(uid)
-        if self._is_closed or (telling is None and not any(map(is_open, updates))):
+        if self.is_closed or (telling is None and not any(map(is_open, updates))):
             return
+        if not self._may_tell():
+            return
+        self._opened_at = self._opened_at or self._now()
         if telling is None:
             telling = self._tellings[uid] = Telling(uid, incident_id, wake)
         telling.wake, telling.updates, telling.change = wake, tuple(updates), change
@@ -277,6 +309,10 @@ class Outbox:
         if telling is None:
             return Results()
         return Results(tuple(telling.results.values()), telling.trouble)
+
+    def pending(self) -> Sequence[Update]:
+        """Return what was submitted and is neither told nor given up."""
+        return [one for telling in self._tellings.values() for one in telling.remaining()]
 
     def forget(self, uid: str) -> None:
         """
@@ -293,7 +329,7 @@ class Outbox:
 
     async def close(self) -> None:
         """End every task at once; what is not told stays in the status for the next process."""
-        self._is_closed = True
+        self.is_closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -336,8 +372,9 @@ class Outbox:
 
     async def _attempt(self, telling: Telling, update: Update) -> None:
         """Try once to tell an update, and note what came of it."""
+        is_others = self._may_be_others(update)
         attempt = telling.attempts.setdefault(
-            update.key, Attempt(update.text, must_look=update.decided_by != self.process_id)
+            update.key, Attempt(update.text, must_look=is_others, is_others=is_others)
         )
         if telling.lost:
             self._give_up(telling, update, telling.lost)
@@ -347,15 +384,33 @@ class Outbox:
             self._give_up(telling, update, f"not told within 24 hours{last}")
             return
         try:
-            external_id = await self._tell(telling, update, attempt)
+            with span("deliver", key=update.key, kind=update.kind, incident=telling.incident_id):
+                external_id = await self._tell(telling, update, attempt)
         except RollbackError as error:
             self._judge(telling, update, attempt, error)
         except Exception as error:  # noqa: BLE001  # the outermost edge of the task
-            _log.exception("a bug while telling %r of rollback %s", update.key, telling.uid)
+            _log.exception(
+                "a bug while telling %r of rollback %s",
+                update.key,
+                telling.uid,
+                extra=_labels(telling),
+            )
             trouble = Trouble("ServerError", f"a bug of ours: {type(error).__name__}")
             self._put_off(telling, attempt, MAX_BACKOFF_SECONDS, trouble)
         else:
-            self._delivered(telling, Delivered(update.key, attempt.text, external_id, self._now()))
+            told = Delivered(update.key, attempt.text, external_id, self._now())
+            self._delivered(telling, update, told)
+
+    def _may_be_others(self, update: Update) -> bool:
+        """
+        Say whether another process may have posted it: then look before it is posted.
+
+        What we decided while another led, that one may have posted; but it looked for a minute
+        before it did, so what was decided shortly before our term began nobody has posted.
+        """
+        assert self._opened_at is not None  # noqa: S101  # something was submitted
+        waited = (self._opened_at - update.decided_at).total_seconds()
+        return update.decided_by != self.process_id or waited > FRESH_SECONDS
 
     async def _tell(self, telling: Telling, update: Update, attempt: Attempt) -> str:
         """Tell an update in the way of its kind; return FireHydrant's id of it."""
@@ -365,7 +420,7 @@ class Outbox:
                 post = partial(self._timeline.post_note, telling.incident_id)
                 return await self._once(update, attempt, told, post)
             case "Message" if message_id := telling.external_id(update):
-                await self._limiter.take(Rank.PROGRESS)
+                await self._turn_to_write(Rank.PROGRESS)
                 attempt.text = update.text
                 await self._timeline.edit_message(telling.incident_id, message_id, update.text)
                 return message_id
@@ -387,7 +442,7 @@ class Outbox:
                 lambda _: self._timeline.find_change(telling.uid),
                 lambda _: self._timeline.post_change(change),
             )
-        await self._limiter.take(Rank.CHANGE)
+        await self._turn_to_write(Rank.CHANGE)
         await self._timeline.relate_change(
             telling.incident_id, attempt.external_id, facts.relation, facts.why
         )
@@ -400,17 +455,18 @@ class Outbox:
         find: Callable[[str], Awaitable[str | None]],
         post: Callable[[str], Awaitable[str]],
     ) -> str:
-        """Post what is not there yet: after an unknown outcome, look twice before."""
+        """Post what is not there yet: where that is not known, look twice before."""
         rank = RANKS[update.kind]
         if attempt.must_look:
             if (found := await self._look(rank, attempt, find)) is not None:
                 return found
-            await self._sleep(self._late_seconds)
-            if (found := await self._look(rank, attempt, find)) is not None:
-                return found
+            if (late := self._listed_after(attempt)) > 0:
+                await self._sleep(late)
+                if (found := await self._look(rank, attempt, find)) is not None:
+                    return found
             attempt.must_look = False
-        await self._limiter.take(rank)
-        attempt.text = update.text
+        await self._turn_to_write(rank)
+        attempt.text, attempt.is_others = update.text, False
         attempt.must_look = True  # Before the write: whoever is cancelled in it does not know.
         try:
             return await post(attempt.text)
@@ -420,6 +476,19 @@ class Outbox:
         except TimelineUnavailableError as error:
             attempt.must_look = error.was_sent
             raise
+
+    def _listed_after(self, attempt: Attempt) -> float:
+        """Return for how many seconds the list may still lack what is there."""
+        if not (self._is_sole and attempt.is_others and self._opened_at):
+            return self._late_seconds
+        term = (self._now() - self._opened_at).total_seconds()
+        return self._late_seconds - term  # Since our term began nobody else has posted anything.
+
+    async def _turn_to_write(self, rank: Rank) -> None:
+        """Wait for our share of the limit; one whose term ended meanwhile waits to be closed."""
+        await self._limiter.take(rank)
+        while not self._may_tell():  # The last look before the write: we may have slept for long.
+            await self._sleep(self._late_seconds)
 
     async def _look(
         self, rank: Rank, attempt: Attempt, find: Callable[[str], Awaitable[str | None]]
@@ -477,6 +546,7 @@ class Outbox:
                 telling.incident_id,
                 trouble.reason,
                 trouble.message,
+                extra=_labels(telling),
             )
             self._wake(telling)
 
@@ -487,11 +557,16 @@ class Outbox:
             update.key,
             telling.uid,
             why,
+            extra=_labels(telling),
         )
+        self._on_end(update.kind, is_told=False)
         self._note(telling, GaveUp(update.key, update.text, why))
 
-    def _delivered(self, telling: Telling, result: Delivered) -> None:
-        _log.info("incident %s was told %r", telling.incident_id, result.key)
+    def _delivered(self, telling: Telling, update: Update, result: Delivered) -> None:
+        _log.info(
+            "incident %s was told %r", telling.incident_id, result.key, extra=_labels(telling)
+        )
+        self._on_end(update.kind, is_told=True)
         telling.trouble = None
         self._note(telling, result)
 
@@ -504,6 +579,10 @@ class Outbox:
     def _wake(self, telling: Telling) -> None:
         if not telling.is_forgotten:
             telling.wake()
+
+
+def _labels(telling: Telling) -> dict[str, str]:
+    return {"incident": telling.incident_id, "uid": telling.uid}
 
 
 def _reason_of(error: TransientError) -> str:

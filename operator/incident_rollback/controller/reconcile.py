@@ -46,6 +46,7 @@ from incident_rollback.domain.observation import Observation, is_written
 from incident_rollback.domain.ownership import Tool, by_certainty, judge_application
 from incident_rollback.domain.record import Teller, record, with_reported
 from incident_rollback.domain.surroundings import Trial
+from incident_rollback.domain.trace import trace_of
 from incident_rollback.domain.words import join, quote
 from incident_rollback.domain.workload import Revision, Workload, WorkloadRef
 from incident_rollback.errors import (
@@ -59,6 +60,7 @@ from incident_rollback.errors import (
     TransientError,
 )
 from incident_rollback.ports import Clock, Cluster, ClusterEvent, Store, TemplatePatch, Timeline
+from incident_rollback.telemetry.traces import span
 
 ASK_SECONDS: Final = 1.0
 """How long FireHydrant may take to say whether the incident is a drill, or closed."""
@@ -112,6 +114,8 @@ class Turn:
     move: Move
     after: float
     """Seconds until the next one; a wake may come earlier."""
+    writer: str = ""
+    """Who wrote the workload's template last, as seen; "": nobody knows."""
 
 
 @dataclass
@@ -154,7 +158,8 @@ class Reconciler:
         if stored is not None:
             self._tell(stored, seen.workload, memory, wake)
             await self._post_events(stored, seen.workload, memory)
-        return Turn(stored, move, min(after, ACK_SECONDS) if memory.is_behind else after)
+        after = min(after, ACK_SECONDS) if memory.is_behind else after
+        return Turn(stored, move, after, seen.workload.template_writer if seen.workload else "")
 
     async def farewell(self, rollback: IncidentRollback) -> None:
         """A resource was deleted after its patch: one last note, and an Event on the workload."""
@@ -444,7 +449,8 @@ class Reconciler:
             return seen.rollback, 0.0  # The next turn says why.
         memory.denied = None
         try:
-            await self.cluster.restore_template(self._patch(seen, seen.workload, revision))
+            with span("patch"):
+                await self.cluster.restore_template(self._patch(seen, seen.workload, revision))
         except StaleReadError:
             memory.stale_tries += 1
             is_quick = memory.stale_tries <= QUICK_TRIES
@@ -676,6 +682,7 @@ def _change_facts(rollback: IncidentRollback) -> ChangeFacts | None:
     status = rollback.status
     if status.patched_at is None or status.finished_at is None or status.target is None:
         return None
+    trace = trace_of(rollback)
     return ChangeFacts(
         starts_at=status.patched_at,
         ends_at=status.finished_at,
@@ -684,6 +691,7 @@ def _change_facts(rollback: IncidentRollback) -> ChangeFacts | None:
             "type": "rollback",
             "namespace": status.target.namespace,
             "deployment": status.target.name,
+            **({"trace-id": trace.trace_id} if trace is not None else {}),
         },
         why=f"IncidentRollback {rollback.metadata.name}",
     )

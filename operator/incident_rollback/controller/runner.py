@@ -3,25 +3,33 @@ One task for each unsettled rollback: wake, take a turn, wait.
 
 The runner keeps the newest version of each resource that it has heard of, from the watch, from
 the safety list and from the answers to its own writes.  What is not newer wakes nobody.
+
+Of several controllers one is on duty and takes all turns.  The others stand by, and take up what
+nobody has looked at for a second: whoever is on duty may be dead, and the Lease not know it yet.
 """
 
 import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic, perf_counter
 from typing import Final
 
 from incident_rollback.controller.reconcile import Memory, Reconciler, Turn, Wake
-from incident_rollback.crd.v1alpha1 import IncidentRollback
+from incident_rollback.crd.v1alpha1 import FINAL_PHASES, IncidentRollback
+from incident_rollback.domain.trace import trace_of
 from incident_rollback.errors import ConflictError, RollbackError, ThrottledError, TransientError
 from incident_rollback.ports import Store
+from incident_rollback.telemetry.traces import follow, span
 
 FIRST_PAUSE_SECONDS: Final = 0.2
 LONGEST_PAUSE_SECONDS: Final = 2.0
 STUCK_PAUSE_SECONDS: Final = 15.0
 """After a fault that no retry is known to mend."""
+UNCLAIMED_SECONDS: Final = (1.0, 1.25)
+"""How long whoever stands by leaves a new resource to others; several must not come at once."""
 
 Observe = Callable[[IncidentRollback, Turn, float], None]
 """Is told of each turn and of its length in seconds."""
@@ -41,16 +49,47 @@ class _Life:
     failures: int = 0
     conflicts: int = 0
     is_deleted: bool = False
+    is_roused: bool = False
+    """Who is on duty has changed since the last turn."""
+    is_taken_up: bool = False
+    """We are not on duty, and take turns all the same: nobody else did."""
     task: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
         self.wake = Wake(self.nudge)
+        self.left_until = _now() + random.uniform(*UNCLAIMED_SECONDS)  # noqa: S311  # spreads
 
     def take_in(self, rollback: IncidentRollback) -> None:
         """Go on from what is stored, unless something newer came in."""
         self.taken = max(self.taken, version_of(rollback))
         if version_of(rollback) > version_of(self.latest):
             self.latest = rollback
+
+    def take_up(self) -> bool:
+        """
+        Say whether to take turns without being on duty, and go on with it.
+
+        Until somebody else writes it: then whoever is on duty is at work.  A version that comes
+        after a failed turn may well be our own write, whose answer was lost.
+        """
+        if self.is_taken_up:
+            self.is_taken_up = version_of(self.latest) <= self.taken or self.failures > 0
+        elif _is_untouched(self.latest) and _now() >= self.left_until:
+            self.is_taken_up = True
+            _log.warning("nobody has taken it up, so we do", extra=_labels(self.latest))
+        return self.is_taken_up
+
+    async def stand_by(self) -> None:
+        """Wait for news of it or of who is on duty, or until it was left for too long."""
+        self.memory = Memory()  # What others see and write meanwhile is not in it.
+        left = self.left_until - _now() if _is_untouched(self.latest) else None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(left):
+                await self.nudge.wait()
+
+
+def _always() -> bool:
+    return True
 
 
 @dataclass
@@ -60,6 +99,8 @@ class Runner:
     reconciler: Reconciler
     store: Store
     observe: Observe
+    is_on_duty: Callable[[], bool] = _always
+    """Whether this process takes all turns; it calls `rouse` when that changes."""
     _lives: dict[str, _Life] = field(default_factory=dict[str, _Life])
     _farewells: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
     is_closed: bool = False
@@ -89,7 +130,14 @@ class Runner:
         life.nudge.set()
         if life.task is not None:
             life.task.cancel()
-        self._part_from(life)
+        if self.is_on_duty() or life.is_taken_up:
+            self._part_from(life)
+
+    def rouse(self) -> None:
+        """Who is on duty has changed: let each task see whether it has a turn now."""
+        for life in self._lives.values():
+            life.is_roused = True
+            life.nudge.set()
 
     def _part_from(self, life: _Life) -> None:
         if not self.is_closed:
@@ -110,6 +158,11 @@ class Runner:
             for uid, life in self._lives.items()
         ]
 
+    def unfinished(self) -> Iterable[IncidentRollback]:
+        """Return the newest versions of those that have a task and no final phase."""
+        latest = (life.latest for life in self._lives.values())
+        return [rollback for rollback in latest if rollback.status.phase not in FINAL_PHASES]
+
     async def close(self) -> None:
         """End every task at once: each may be killed at any line."""
         self.is_closed = True
@@ -121,8 +174,13 @@ class Runner:
 
     async def _run(self, life: _Life) -> None:
         """Take turns until the rollback is settled or gone; a failing turn is repeated, later."""
+        follow(trace_of(life.latest))
         while not life.latest.status.settled and not life.is_deleted:
             life.nudge.clear()  # Before the turn: what comes during it is not lost.
+            life.is_roused = False
+            if not self._is_ours(life):
+                await life.stand_by()
+                continue
             life.wake.has_results = False
             life.taken = version_of(life.latest)
             pause = await self._turn(life)
@@ -131,6 +189,13 @@ class Runner:
                 break
             await self._wait(life, pause)
         self._lives.pop(life.latest.metadata.uid, None)
+
+    def _is_ours(self, life: _Life) -> bool:
+        """Say whether to take the next turn of it."""
+        if self.is_on_duty():
+            life.is_taken_up = False
+            return True
+        return life.take_up()
 
     async def _turn(self, life: _Life) -> float | None:
         """Take one turn; return the pause after it in seconds, None when the resource is gone."""
@@ -149,7 +214,10 @@ class Runner:
     async def _take(self, life: _Life) -> float | None:
         before, began = life.latest, perf_counter()
         try:
-            turn = await self.reconciler.turn(before, life.memory, life.wake)
+            with span("turn", **_labels(before)) as made:
+                turn = await self.reconciler.turn(before, life.memory, life.wake)
+                after = turn.rollback or before
+                made.note(move=type(turn.move).__name__, phase=after.status.phase)
         except ConflictError:
             return await self._read_again(life)
         life.failures = life.conflicts = 0
@@ -168,6 +236,7 @@ class Runner:
         # Whatever its version: after a restored backup of etcd they go on from a lower one.
         life.latest, life.taken = found, version_of(found)
         life.conflicts += 1
+        life.is_taken_up &= life.failures > 0  # Else it was not our own write.
         pause = min(LONGEST_PAUSE_SECONDS, 0.05 * float(2 ** min(life.conflicts, 8)))
         return pause * random.uniform(0.0, 1.0)  # noqa: S311  # spreads two controllers
 
@@ -184,7 +253,9 @@ class Runner:
         """Wait until the pause is over, something newer came in, or the outbox has results."""
         until = monotonic() + pause
         while (left := until - monotonic()) > 0:
-            if version_of(life.latest) > life.taken or life.wake.has_results or life.is_deleted:
+            if version_of(life.latest) > life.taken or life.wake.has_results:
+                return
+            if life.is_roused or life.is_deleted:
                 return
             try:
                 async with asyncio.timeout(left):
@@ -194,12 +265,23 @@ class Runner:
             life.nudge.clear()
 
     async def _say_goodbye(self, life: _Life) -> None:
+        follow(trace_of(life.latest))
         if life.task is not None and life.is_deleted:  # Its patch may be under way.
             await asyncio.gather(life.task, return_exceptions=True)
         try:
             await self.reconciler.farewell(life.latest)
         except RollbackError as error:
             _log.warning("a last word failed: %s", error, extra=_labels(life.latest))
+
+
+def _now() -> float:
+    """Return the time of the loop, which is monotonic, in seconds."""
+    return asyncio.get_running_loop().time()
+
+
+def _is_untouched(rollback: IncidentRollback) -> bool:
+    """Say whether no controller has ever written it."""
+    return rollback.status.observed_generation < 0
 
 
 def version_of(rollback: IncidentRollback) -> int:
@@ -211,7 +293,6 @@ def version_of(rollback: IncidentRollback) -> int:
 def _labels(rollback: IncidentRollback) -> dict[str, str]:
     incident = rollback.spec.incident
     return {
-        "namespace": rollback.metadata.namespace,
-        "rollback": rollback.metadata.name,
+        "rollback": f"{rollback.metadata.namespace}/{rollback.metadata.name}",
         "incident": incident.id if incident else "",
     }

@@ -97,6 +97,8 @@ class Watch:
         self._main = asyncio.get_running_loop()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._operator: asyncio.Task[None] | None = None
+        self._began_at = 0.0
+        """By the time of the main loop."""
 
     async def run(self, is_listable: Callable[[], Awaitable[bool]]) -> None:
         """Run kopf for ever, as soon as the resources can be listed."""
@@ -105,15 +107,20 @@ class Watch:
             while not await is_listable():  # noqa: ASYNC110  # there is nothing that could tell
                 await asyncio.sleep(random.uniform(0.5, 1.5))  # noqa: S311  # spreads the load
             self._on_start()
-            began = self._main.time()
+            self._began_at = self._main.time()
             await self._run_once()
-            pause = 0.1 if self._main.time() - began > 60 else min(10.0, pause * 2)
+            pause = 0.1 if self._main.time() - self._began_at > 60 else min(10.0, pause * 2)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
 
     @property
     def is_alive(self) -> bool:
         """Kopf is running now."""
         return self._operator is not None
+
+    @property
+    def age_seconds(self) -> float:
+        """For how long it has been running; 0 while it is not."""
+        return self._main.time() - self._began_at if self.is_alive else 0.0
 
     def restart(self) -> None:
         """End kopf as it is; `run` starts it again."""

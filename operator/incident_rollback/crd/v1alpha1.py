@@ -8,7 +8,7 @@ the API server (CEL) stand beside the class they belong to, in `cel_rules`.
 from enum import StrEnum
 from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
 
 from incident_rollback.crd.part import Part
 
@@ -22,6 +22,7 @@ SERVICE_LABEL: Final = f"{GROUP}/service"
 MARKER_ANNOTATION: Final = f"{GROUP}/request"
 OPT_OUT_ANNOTATION: Final = f"{GROUP}/rollback"
 OPT_OUT_REASON_ANNOTATION: Final = f"{GROUP}/reason"
+TRACE_ANNOTATION: Final = f"{GROUP}/trace"
 FIELD_MANAGER: Final = "incident-rollback"
 
 MAX_CANDIDATES: Final = 20
@@ -30,6 +31,8 @@ MAX_ID: Final = 253
 MAX_TEXT: Final = 1000
 MAX_UPDATE_TEXT: Final = 3000
 MAX_PLAN_LINES: Final = 50
+MAX_TRACE: Final = 64
+"""More than any trace has: what is longer is none, and stays none when it is cut."""
 
 Name = Annotated[str, StringConstraints(max_length=253)]
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
@@ -294,6 +297,20 @@ class IncidentRollbackStatus(Part, frozen=True):
     """What the incident was told, and what is still to be told, in order."""
 
 
+def _begin(text: str | None) -> str | None:
+    """Return as much as is needed to see what it is; an annotation may have 256 KiB."""
+    return text and text[:MAX_TRACE]
+
+
+class Annotations(Part, frozen=True):
+    """The annotations of an IncidentRollback that we read; the others are not kept."""
+
+    trace: Annotated[str | None, AfterValidator(_begin)] = Field(
+        default=None, alias=TRACE_ANNOTATION
+    )
+    """Its beginning as found: whoever may write the resource may write anything here."""
+
+
 class Metadata(Part, frozen=True):
     """The part of the metadata that we read."""
 
@@ -304,6 +321,7 @@ class Metadata(Part, frozen=True):
     generation: int = 0
     creation_timestamp: AwareDatetime | None = None
     deletion_timestamp: AwareDatetime | None = None
+    annotations: Annotations | None = None
 
 
 class IncidentRollback(Part, frozen=True):

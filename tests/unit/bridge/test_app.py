@@ -5,7 +5,7 @@ import hmac
 import json
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientResponse, web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import BaseTestServer, TestClient
 
-from incident_rollback.bridge.app import ANSWER_HEADER, Limits, make_app, make_runner
+from incident_rollback.bridge.app import ANSWER_HEADER, Absence, Limits, make_app, make_runner
+from incident_rollback.bridge.app import Bridge as App
 from incident_rollback.bridge.secrets import Secrets
 from incident_rollback.crd.v1alpha1 import (
+    TRACE_ANNOTATION,
     Condition,
     IncidentRollback,
     IncidentRollbackStatus,
@@ -30,8 +32,10 @@ from incident_rollback.errors import (
     ThrottledError,
     UnavailableError,
 )
+from incident_rollback.telemetry.traces import Tracing, with_trace
 from tests.fakes.clock import FakeClock
 from tests.fakes.store import FakeStore
+from tests.fakes.tracer import FakeTracer
 
 PAYLOADS = Path(__file__).parents[2] / "data" / "firehydrant" / "payloads"
 SECRET = "example-hmac-secret"
@@ -45,18 +49,27 @@ OURS: dict[str, Any] = {
 }
 
 
-class Server(TestServer):
-    """Serves as in production; aiohttp's own test server would decompress bodies."""
+class Server(BaseTestServer):
+    """Serves as in production."""
 
-    async def _make_runner(self, **_: Any) -> web.AppRunner:
+    def __init__(self, app: App) -> None:
+        super().__init__()
+        self.app = app
+
+    async def _make_runner(self, **_: Any) -> web.BaseRunner:
         return make_runner(self.app)
+
+
+def a_client(app: App) -> TestClient[web.BaseRequest, None]:
+    """Return a client of the application, which begins to serve when it is entered."""
+    return TestClient(Server(app))
 
 
 @dataclass
 class Bridge:
     """The bridge under test, and what it leaves behind."""
 
-    client: TestClient[web.Request, web.Application]
+    client: TestClient[web.BaseRequest, None]
     store: FakeStore
     clock: FakeClock
     folder: Path
@@ -105,7 +118,9 @@ async def bridge(tmp_path: Path) -> AsyncIterator[Bridge]:
 
 
 @asynccontextmanager
-async def a_bridge(folder: Path, limits: Limits) -> AsyncGenerator[Bridge]:
+async def a_bridge(
+    folder: Path, limits: Limits, absence: Absence | None = None
+) -> AsyncGenerator[Bridge]:
     (folder / "current").write_text(f"{SECRET}\n")
     clock = FakeClock()
     store = FakeStore(clock=clock)
@@ -116,9 +131,10 @@ async def a_bridge(folder: Path, limits: Limits) -> AsyncGenerator[Bridge]:
         clock,
         namespace=store.home,
         observe=lambda code, reason: observed.append((code, reason)),
+        absence=absence,
         limits=limits,
     )
-    async with TestClient(Server(app)) as client:
+    async with a_client(app) as client:
         yield Bridge(client, store, clock, folder, observed)
 
 
@@ -537,7 +553,7 @@ async def test_an_api_server_that_hangs_is_503(bridge: Bridge) -> None:
             return await super().create(manifest)
 
     app = make_app(Hanging(), Secrets(bridge.folder), bridge.clock, namespace="home", limits=QUICK)
-    async with TestClient(Server(app)) as client:
+    async with a_client(app) as client:
         other = Bridge(client, bridge.store, bridge.clock, bridge.folder)
         assert (await other.post(OURS)).status == 503
 
@@ -551,7 +567,7 @@ async def test_one_pair_that_fails_makes_the_whole_answer_503(bridge: Bridge) ->
 
     store = Picky(clock=bridge.clock)
     app = make_app(store, Secrets(bridge.folder), bridge.clock, namespace="home", limits=QUICK)
-    async with TestClient(Server(app)) as client:
+    async with a_client(app) as client:
         other = Bridge(client, store, bridge.clock, bridge.folder)
         answer = await other.post(OURS | {"services": [{"name": "checkout"}, {"name": "b"}]})
 
@@ -568,7 +584,7 @@ async def test_an_answer_waits_for_what_is_still_at_work(bridge: Bridge) -> None
 
     store = Uneven(clock=bridge.clock)
     app = make_app(store, Secrets(bridge.folder), bridge.clock, namespace="home", limits=QUICK)
-    async with TestClient(Server(app)) as client:
+    async with a_client(app) as client:
         other = Bridge(client, store, bridge.clock, bridge.folder)
         answer = await other.post(OURS | {"services": [{"name": "b"}, {"name": "checkout"}]})
 
@@ -628,18 +644,78 @@ async def test_whoever_comes_while_enough_are_at_work_is_turned_away(tmp_path: P
         assert (await bridge.post(OURS)).status == 200
 
 
-async def test_whoever_comes_while_too_many_bodies_are_read_is_turned_away(
+async def test_too_many_slow_bodies_push_each_other_out_and_no_signed_request(
     tmp_path: Path,
 ) -> None:
-    async with a_bridge(tmp_path, Limits(at_the_door=2, body_seconds=0.3)) as bridge:
-        slow = [asyncio.create_task(raw(bridge, SLOW)) for _ in range(2)]
-        await asyncio.sleep(0.1)
+    async with a_bridge(tmp_path, Limits(at_the_door=2)) as bridge:
+        slow = [asyncio.create_task(raw(bridge, SLOW)) for _ in range(3)]
+        ended, waiting = await asyncio.wait(slow, return_when=asyncio.FIRST_COMPLETED)
 
-        turned_away = await bridge.post(OURS)
-        await asyncio.gather(*slow)
-
-        assert (turned_away.status, turned_away.headers["Retry-After"]) == (503, "1")
+        assert len(ended) == 1
         assert (await bridge.post(OURS)).status == 202
+        assert (503, "Crowded") in bridge.observed
+        for task in waiting:
+            task.cancel()
+
+
+async def test_a_signed_request_is_not_pushed_out_while_it_is_worked_on(tmp_path: Path) -> None:
+    async with a_bridge(tmp_path, Limits(at_the_door=1)) as bridge:
+        bridge.store.failing = [UnavailableError("away")] * 3
+        signed = asyncio.create_task(bridge.post(OURS))
+        while not bridge.store.calls:  # noqa: ASYNC110  # as the fake one is called
+            await asyncio.sleep(0)
+
+        assert (await bridge.client.post("/firehydrant", data=b"{}")).status == 401
+        assert (await signed).status == 202
+
+
+async def test_a_connection_carries_one_request(bridge: Bridge) -> None:
+    body = json.dumps(OURS).encode()
+    head = f"POST /firehydrant HTTP/1.1\r\nHost: x\r\nfh-signature: {sign(body)}\r\n"
+    one = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+    answer = await raw(bridge, one * 3)
+
+    assert answer.count(b"HTTP/1.1 202 Accepted") == 1
+    assert b"\r\nConnection: close\r\n" in answer
+    assert len(bridge.store.calls) == 1
+
+
+async def test_what_is_no_http_is_400_of_the_usual_shape_and_not_repeated(
+    bridge: Bridge, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    answer = await raw(bridge, b"PWNED PWNED\r\n\r\n")
+
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.0 400 Bad Request")
+    assert b"\r\nX-Incident-Rollback: this is no HTTP request" in head
+    assert json.loads(body)["rollbacks"] == []
+    assert bridge.observed == [(400, "NotHttp")]
+    assert "PWNED" not in str([vars(record) for record in caplog.records])
+
+
+EXPECTATIONS = [
+    pytest.param("100-continue", 2, id="it is told to send the body"),
+    pytest.param("PWNED", 1, id="what nobody knows is ignored, and not repeated"),
+]
+
+
+@pytest.mark.parametrize(("wish", "answers"), EXPECTATIONS)
+async def test_what_a_sender_expects(bridge: Bridge, wish: str, answers: int) -> None:
+    head = f"POST /firehydrant HTTP/1.1\r\nHost: x\r\nExpect: {wish}\r\nContent-Length: 2\r\n\r\n"
+
+    answer = await raw(bridge, head.encode(), b"{}")
+
+    assert answer.startswith(b"HTTP/1.1 100 Continue" if answers == 2 else b"HTTP/1.1 401 ")
+    assert answer.count(b"HTTP/1.1 ") == answers
+    assert b"HTTP/1.1 401 " in answer
+    assert b"PWNED" not in answer
+
+
+async def test_an_answer_names_no_versions_to_attack(bridge: Bridge) -> None:
+    assert (await bridge.post(OURS)).headers["Server"] == "incident-rollback"
 
 
 async def test_unsigned_bodies_take_no_place_at_work(tmp_path: Path) -> None:
@@ -693,3 +769,140 @@ async def test_the_header_is_one_short_line_of_ascii(bridge: Bridge) -> None:
     assert answer.status == 202
     assert re.fullmatch(r"[\x20-\x7e]{197}\.\.\.", answer.headers[ANSWER_HEADER])
     assert len((await answer.json())["message"]) > 200
+
+
+# --- no controller ---
+
+MISSED = "no controller has been seen for 3 min: look; the request is kept"
+
+
+async def nobody_is_there() -> str:
+    return MISSED
+
+
+async def test_that_no_controller_is_there_is_said_with_what_was_asked_for(tmp_path: Path) -> None:
+    async with a_bridge(tmp_path, QUICK, nobody_is_there) as bridge:
+        for status, begins in ((202, "asked for "), (200, "already asked for: ")):
+            answer = await bridge.post(OURS)
+            said = (await answer.json())["message"]
+            assert (answer.status, said.endswith(f"; {MISSED}")) == (status, True)
+            assert said.startswith(begins)
+            assert answer.headers[ANSWER_HEADER] == said
+
+
+async def test_that_no_controller_is_there_is_not_said_when_nothing_was_asked_for(
+    tmp_path: Path,
+) -> None:
+    async with a_bridge(tmp_path, QUICK, nobody_is_there) as bridge:
+        approval = await bridge.post({**OURS, "approve": True})
+        assert approval.status == 422
+        assert MISSED not in await approval.text()
+
+
+async def test_an_api_server_that_does_not_answer_is_said_as_ever(tmp_path: Path) -> None:
+    async with a_bridge(tmp_path, QUICK, nobody_is_there) as bridge:
+        bridge.store.down = UnavailableError("no answer")
+        answer = await bridge.post(OURS)
+        assert answer.status == 503
+        assert MISSED not in await answer.text()
+
+
+# --- whose request it is ---
+
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT = f"00-{TRACE_ID}-00f067aa0ba902b7-01"
+
+
+@pytest.fixture
+def traced(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """Keep log lines as they are written in a process of ours."""
+    caplog.set_level(logging.INFO, "incident_rollback")
+    caplog.handler.addFilter(with_trace)
+    yield caplog
+    caplog.handler.removeFilter(with_trace)
+    Tracing.tracer = None
+
+
+def trace_ids(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the trace of each request, by the one line about it."""
+    told = [vars(one) for one in caplog.records if one.getMessage().startswith("answered")]
+    return [one["trace_id"] for one in told]
+
+
+def trace_on(bridge: Bridge, index: int = -1) -> str:
+    """Return what a resource says of its trace."""
+    trace: str = bridge.store.manifests[index]["metadata"]["annotations"][TRACE_ANNOTATION]
+    return trace
+
+
+async def test_a_senders_trace_is_on_the_log_line_and_on_what_is_made(
+    bridge: Bridge, traced: pytest.LogCaptureFixture
+) -> None:
+    both = OURS | {"services": [{"name": "checkout"}, {"name": "b"}]}
+    await bridge.post(both, traceparent=PARENT)
+    assert (trace_on(bridge, 0), trace_on(bridge, 1)) == (PARENT, PARENT)
+    assert trace_ids(traced) == [TRACE_ID]
+
+
+NO_TRACES = [
+    pytest.param([], id="none is sent"),
+    pytest.param(["PWNED"], id="what is sent is none"),
+    pytest.param([PARENT, PARENT], id="several are sent"),
+]
+
+
+@pytest.mark.parametrize("sent", NO_TRACES)
+async def test_without_a_senders_trace_each_request_gets_one(
+    bridge: Bridge, traced: pytest.LogCaptureFixture, sent: list[str]
+) -> None:
+    for environment in ("production", "staging"):
+        body = json.dumps(OURS | {"environments": [{"name": environment}]}).encode()
+        headers = [("fh-signature", sign(body)), *(("traceparent", one) for one in sent)]
+        await bridge.client.post("/firehydrant", data=body, headers=headers)
+    first, second = trace_ids(traced)
+    assert first != second
+    assert re.fullmatch(r"[0-9a-f]{32}", first)
+    assert (trace_on(bridge, 0), trace_on(bridge, 1)) == (first, second)
+
+
+async def test_who_has_not_signed_chooses_no_trace_and_makes_no_span(
+    bridge: Bridge, traced: pytest.LogCaptureFixture
+) -> None:
+    Tracing.tracer = tracer = FakeTracer()
+    for headers in ({"traceparent": PARENT}, {"traceparent": PARENT, "fh-signature": "0" * 64}):
+        await bridge.client.post("/firehydrant", data=b"{}", headers=headers)
+    assert len({*trace_ids(traced), TRACE_ID}) == 3
+    assert tracer.spans == []
+
+
+async def test_a_signed_request_is_a_span_and_what_it_made_belongs_to_that(
+    bridge: Bridge, traced: pytest.LogCaptureFixture
+) -> None:
+    Tracing.tracer = tracer = FakeTracer()
+    await bridge.post(OURS, traceparent=PARENT)
+    (made,) = tracer.spans
+    assert (made.name, str(made.parent)) == ("webhook", PARENT)
+    assert made.attributes == {"code": 202, "reason": "Created", "incident": "i-1"}
+    assert trace_on(bridge) == str(made.trace)
+    assert trace_ids(traced) == [TRACE_ID]
+
+
+async def test_which_secret_had_signed_is_told_by_its_name(bridge: Bridge) -> None:
+    told: list[tuple[str, float]] = []
+    (bridge.folder / "previous").write_text(SECRET)
+    (bridge.folder / "current").write_text("a-new-secret")
+    app = make_app(
+        bridge.store,
+        Secrets(bridge.folder),
+        bridge.clock,
+        namespace="home",
+        observe_signed=lambda slot, seconds: told.append((slot, seconds)),
+        limits=QUICK,
+    )
+    async with a_client(app) as client:
+        other = Bridge(client, bridge.store, bridge.clock, bridge.folder)
+        await other.post(OURS)
+        await other.post({"PWNED": 1})
+        await client.post("/firehydrant", data=b"{}")
+    assert [slot for slot, _ in told] == ["previous", "previous"]
+    assert all(seconds > 0 for _, seconds in told)

@@ -32,6 +32,7 @@ from incident_rollback.crd.v1alpha1 import (
     PlanStatus,
 )
 from incident_rollback.domain.incident import Incident
+from incident_rollback.domain.trace import Trace
 
 NOW = datetime(2026, 11, 23, 2, 14, 0, 999, tzinfo=UTC)
 INCIDENT = Incident(id="i-1", services=("checkout",), environments=("production",))
@@ -231,6 +232,16 @@ def test_the_manifest_says_what_was_asked() -> None:
                 "startedAt": "2026-11-23T02:01:00Z",
             },
         },
+    }
+
+
+def test_the_trace_of_the_request_is_an_annotation() -> None:
+    trace = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7")
+    manifest = manifest_for(
+        Wish("i-1", "a", "b"), Incident(id="i-1"), namespace="home", pairs=1, at=NOW, trace=trace
+    )
+    assert manifest["metadata"]["annotations"] == {
+        "incidentrollback.dev/trace": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from incident_rollback.controller.outbox import Outbox
 from incident_rollback.controller.reconcile import Memory, Reconciler, Turn, Wake
 from incident_rollback.crd.v1alpha1 import IncidentRollback, Phase
 from incident_rollback.domain.moves import Wait
@@ -37,6 +38,8 @@ class ScriptedReconciler:
     farewell_fails: Exception | None = None
     meanwhile: Callable[[], Awaitable[None]] = a_moment
     """What a turn waits for."""
+    outbox: Outbox | None = None
+    process: str = "process-0"
 
     def as_one(self) -> Reconciler:
         """For those who take nothing else: it has what they use of one."""

@@ -4,16 +4,22 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from math import inf
 from typing import Any, cast
 
 import pytest
 
 from incident_rollback.controller.controller import Controller
+from incident_rollback.controller.election import OnChange
 from incident_rollback.controller.environments import EnvironmentCheck
+from incident_rollback.controller.limiter import Limiter
+from incident_rollback.controller.outbox import Outbox
 from incident_rollback.controller.reconcile import Turn
 from incident_rollback.controller.runner import Runner
 from incident_rollback.controller.watch import Heard, Watch
 from incident_rollback.crd.v1alpha1 import IncidentRollback
+from incident_rollback.domain.lease import Standing
 from incident_rollback.domain.raw import Json
 from incident_rollback.errors import UnavailableError
 from incident_rollback.telemetry.metrics import ControllerMetrics
@@ -21,6 +27,7 @@ from tests.builders import an_environment
 from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.store import FakeStore
+from tests.fakes.timeline import FakeTimeline
 from tests.unit.controller.fast_time import elapsed, in_fast_time, let_run
 from tests.unit.controller.scripted import ScriptedReconciler, stays, version
 
@@ -37,18 +44,50 @@ class HandWatch:
 
     def __init__(self, heard: Heard) -> None:
         self.heard, self.is_alive, self.restarts = heard, False, 0
+        self.began_at = 0.0
 
     async def run(self, is_listable: Callable[[], Awaitable[bool]]) -> None:
         while not await is_listable():  # noqa: ASYNC110  # as the real one does
             await asyncio.sleep(1)
-        self.is_alive = True
+        self.is_alive, self.began_at = True, elapsed()
         await asyncio.Event().wait()
+
+    @property
+    def age_seconds(self) -> float:
+        return elapsed() - self.began_at
 
     def restart(self) -> None:
         self.restarts += 1
 
     def tells(self, rollback: IncidentRollback, kind: str = "MODIFIED") -> None:
         self.heard(kind, raw(rollback))
+
+
+@dataclass
+class PlayedLeadership:
+    """Stands as it is told to, and says so at once."""
+
+    at: Standing = Standing.LEADS
+    transitions: int = 0
+    said: list[str] = field(default_factory=list[str])
+    on_change: OnChange | None = None
+
+    def standing(self) -> Standing:
+        return self.at
+
+    async def run(self, on_change: OnChange) -> None:
+        self.on_change = on_change
+        await on_change(self.at)
+        await asyncio.Event().wait()
+
+    async def becomes(self, standing: Standing) -> None:
+        self.at = standing
+        assert self.on_change is not None
+        await self.on_change(standing)
+        await let_run()
+
+    async def release(self) -> None:
+        self.said.append("released")
 
 
 def not_reported(_: IncidentRollback, __: Turn, ___: float) -> None:
@@ -61,16 +100,28 @@ class Stage:
         self.reconciler = ScriptedReconciler([stays()])
         self.metrics = ControllerMetrics()
         self.watches: list[HandWatch] = []
-        runner = self.runner = Runner(self.reconciler.as_one(), self.store, not_reported)
+        self.leadership = PlayedLeadership()
+        runner = self.runner = Runner(
+            self.reconciler.as_one(),
+            self.store,
+            not_reported,
+            is_on_duty=lambda: self.leadership.standing().takes_turns,
+        )
         self.cluster = FakeCluster()
         self.controller = Controller(
             self.store,
             runner,
             EnvironmentCheck(self.store, self.cluster, FakeClock()),
             self.metrics,
+            leadership=self.leadership,
+            make_outbox=self.make_outbox,
             make_watch=self._make_watch,
             monotonic=elapsed,
         )
+
+    def make_outbox(self) -> Outbox:
+        now = FakeClock().now
+        return Outbox(FakeTimeline(now), limiter=Limiter(), now=now)
 
     def _make_watch(self, heard: Heard) -> Watch:
         self.watches.append(HandWatch(heard))
@@ -90,9 +141,9 @@ class Stage:
 
 
 @asynccontextmanager
-async def running(*there: IncidentRollback) -> AsyncGenerator[Stage]:
+async def running(*there: IncidentRollback, stage: Stage | None = None) -> AsyncGenerator[Stage]:
     """Run a controller over what is there at the start."""
-    stage = Stage()
+    stage = stage or Stage()
     for rollback in there:
         stage.store.put(rollback)
     task = asyncio.create_task(stage.controller.run())
@@ -110,7 +161,7 @@ async def running(*there: IncidentRollback) -> AsyncGenerator[Stage]:
 async def test_what_is_there_at_the_start_needs_no_watch() -> None:
     async with running(version(1)) as stage:
         assert stage.turns == ["uid-1"]
-        assert stage.value("in_progress") == 1
+        assert stage.runner.known() == {"uid-1"}
 
 
 @in_fast_time
@@ -119,7 +170,7 @@ async def test_what_the_watch_tells_gets_a_turn() -> None:
         stage.watch.tells(version(1), "ADDED")
         await let_run()
         assert stage.turns == ["uid-1"]
-        assert stage.value("in_progress") == 1
+        assert stage.runner.known() == {"uid-1"}
 
 
 @in_fast_time
@@ -274,6 +325,122 @@ async def test_the_environments_are_checked_from_the_start() -> None:
         await asyncio.sleep(15)
         (environment,) = stage.store.environments.values()
         assert [c.reason for c in environment.status.conditions] == ["Ready"]
+
+
+@in_fast_time
+async def test_how_old_the_list_and_the_watch_are_is_known() -> None:
+    stage = Stage()
+    assert (stage.controller.list_age(), stage.controller.watch_age()) == (inf, 0)
+    async with running(stage=stage):
+        assert stage.controller.list_age() < 1
+        stage.store.down = UnavailableError("no answer")
+        await asyncio.sleep(100)
+        assert 100 <= stage.controller.list_age() < 101
+        assert 100 <= stage.controller.watch_age() < 101
+
+
+# --- several controllers ---
+
+
+@asynccontextmanager
+async def standing_by(*there: IncidentRollback) -> AsyncGenerator[Stage]:
+    """Run a controller that does not lead yet, and has a key of FireHydrant's."""
+    stage = Stage()
+    stage.leadership.at = Standing.STANDS_BY
+    outbox = stage.reconciler.outbox = stage.make_outbox()
+    stage.reconciler.process = outbox.process_id
+    async with running(*there, stage=stage):
+        yield stage
+
+
+@in_fast_time
+async def test_who_stands_by_watches_and_is_ready() -> None:
+    async with standing_by(version(1)) as stage:
+        stage.watch.tells(version(1, uid="uid-2"), "ADDED")
+        await asyncio.sleep(15)
+        assert stage.controller.why_not_ready() == ""
+        assert stage.runner.known() == {"uid-1", "uid-2"}
+        assert stage.turns == []
+
+
+@in_fast_time
+async def test_who_stands_by_looks_at_no_environments() -> None:
+    async with standing_by() as stage:
+        await asyncio.sleep(60)
+        assert "list environments" not in stage.store.calls
+        await stage.leadership.becomes(Standing.LEADS)
+        assert "list environments" in stage.store.calls
+
+
+DUTIES = [
+    pytest.param(Standing.LEADS, id="who leads"),
+    pytest.param(Standing.CUT_OFF, id="who is cut off"),
+]
+
+
+@pytest.mark.parametrize("standing", DUTIES)
+@in_fast_time
+async def test_turns_begin_for(standing: Standing) -> None:
+    async with standing_by(version(1), version(1, uid="uid-2")) as stage:
+        await stage.leadership.becomes(standing)
+        assert sorted(stage.turns) == ["uid-1", "uid-2"]
+
+
+@in_fast_time
+async def test_what_is_decided_while_standing_by_is_told_under_the_same_name() -> None:
+    async with standing_by() as stage:
+        before = stage.reconciler.process
+        for standing in (Standing.CUT_OFF, Standing.STANDS_BY, Standing.LEADS):
+            await stage.leadership.becomes(standing)
+        assert stage.reconciler.process == before
+
+
+AFTER = [
+    pytest.param(Standing.STANDS_BY, id="another leads"),
+    pytest.param(Standing.CUT_OFF, id="the Lease is out of reach"),
+]
+
+
+@pytest.mark.parametrize("after", AFTER)
+@in_fast_time
+async def test_a_term_that_ends_takes_its_name_and_its_outbox_with_it(after: Standing) -> None:
+    async with standing_by() as stage:
+        await stage.leadership.becomes(Standing.LEADS)
+        ended, name = stage.reconciler.outbox, stage.reconciler.process
+        await stage.leadership.becomes(after)
+        assert ended is not None
+        assert ended.is_closed
+        outbox = stage.reconciler.outbox
+        assert outbox is not None
+        assert outbox is not ended
+        assert outbox.process_id == stage.reconciler.process != name
+        assert not outbox.is_closed
+
+
+@in_fast_time
+async def test_without_a_key_a_term_ends_all_the_same() -> None:
+    async with standing_by(version(1)) as stage:
+        stage.reconciler.outbox = stage.controller.make_outbox = None
+        for standing in (Standing.LEADS, Standing.STANDS_BY, Standing.LEADS):
+            await stage.leadership.becomes(standing)
+        assert stage.reconciler.outbox is None
+        assert stage.turns == ["uid-1", "uid-1"]
+
+
+@in_fast_time
+async def test_closed_it_lets_another_lead_when_nothing_is_under_way_any_more() -> None:
+    async with standing_by(version(1)) as stage:
+        await stage.leadership.becomes(Standing.LEADS)
+        outbox = stage.reconciler.outbox
+        assert outbox is not None
+
+        async def release() -> None:
+            stage.leadership.said.append(f"turns over {stage.runner.is_closed}")
+            stage.leadership.said.append(f"telling over {outbox.is_closed}")
+
+        stage.leadership.release = release  # type: ignore[method-assign]
+        await stage.controller.close()
+        assert stage.leadership.said == ["turns over True", "telling over True"]
 
 
 # --- ready ---

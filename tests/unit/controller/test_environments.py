@@ -51,6 +51,15 @@ async def test_ready_says_where_it_may_act() -> None:
     assert (ready.last_transition_time, ready.observed_generation) == (NOW, 1)
 
 
+async def test_they_are_counted_by_how_they_stand() -> None:
+    desk = Desk(PRODUCTION, an_environment("any", environments=("*",)))
+    await desk.check.run_once()
+    assert desk.check.found == {"True": 1, "Unknown": 1}
+    del desk.store.environments["any"]
+    await desk.check.run_once()
+    assert desk.check.found == {"True": 1}
+
+
 async def test_a_red_switch_is_said() -> None:
     ready = await Desk(an_environment(suspend=True)).look()
     assert (ready.status, ready.reason) == ("False", "Suspended")

@@ -29,13 +29,16 @@ from incident_rollback.controller.outbox import (
     with_results,
 )
 from incident_rollback.crd.v1alpha1 import Update
+from incident_rollback.domain.trace import Trace
 from incident_rollback.errors import (
     RollbackError,
     ThrottledError,
     TimelineRefusedError,
     UnavailableError,
 )
+from incident_rollback.telemetry.traces import Tracing, follow
 from tests.fakes.timeline import Call, FakeTimeline
+from tests.fakes.tracer import FakeTracer
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 UID = "0f7e2c1a-uid"
@@ -161,16 +164,32 @@ def timeline(time: SteppedTime) -> FakeTimeline:
     return fake
 
 
+@dataclass
+class Term:
+    """Whether this process leads, as every outbox here asks it."""
+
+    leads: bool = True
+
+
 @pytest.fixture
-async def new_process(time: SteppedTime, timeline: FakeTimeline) -> AsyncIterator[NewProcess]:
+def term() -> Term:
+    return Term()
+
+
+@pytest.fixture
+async def new_process(
+    time: SteppedTime, timeline: FakeTimeline, term: Term
+) -> AsyncIterator[NewProcess]:
     made: list[Outbox] = []
 
-    def make(process_id: str) -> Outbox:
+    def make(process_id: str, *, is_sole: bool = False) -> Outbox:
         outbox = Outbox(
             timeline,
             limiter=Limiter(monotonic=time.monotonic, sleep=time.sleep),
             now=time.now,
             process_id=process_id,
+            may_tell=lambda: term.leads,
+            is_sole=is_sole,
             sleep=time.sleep,
             jitter=lambda: 1.0,
         )
@@ -476,6 +495,140 @@ async def test_a_new_outbox_is_another_process_by_itself(
 ) -> None:
     ids = {Outbox(timeline, limiter=Limiter(), now=time.now).process_id for _ in range(3)}
     assert len(ids) == 3
+
+
+# Terms of leadership
+
+
+def decided(update: Update, after: float) -> Update:
+    return update.model_copy(update={"decided_at": NOON + timedelta(seconds=after)})
+
+
+async def test_nothing_is_told_before_the_term_begins(desk: Desk, term: Term) -> None:
+    term.leads = False
+    desk.decide(note())
+    await desk.time.pass_by(10)
+    assert desk.timeline.calls == []
+    term.leads = True
+    await desk.time.pass_by(10)
+    assert desk.timeline.calls == []  # Nothing was kept: it is submitted again.
+    desk.submit()
+    await desk.time.pass_by()
+    assert desk.read == ["the start"]
+
+
+BEFORE_THE_TERM = [
+    pytest.param(note(), 30.0, 0, id="just before, by us: nobody can have posted it yet"),
+    pytest.param(note(), 31.0, 2, id="longer ago, by us: who led then may have posted it"),
+    pytest.param(note(by="process-2"), 0.0, 2, id="by another: that one may have posted it"),
+]
+
+
+@pytest.mark.parametrize(("update", "ago", "looks"), BEFORE_THE_TERM)
+async def test_what_was_decided_before_the_term_is_looked_for_if_it_may_be_there(
+    desk: Desk, update: Update, ago: float, looks: int
+) -> None:
+    desk.time.seconds = ago
+    desk.decide(update)
+    await desk.time.pass_by(60 if looks else 0)
+    assert desk.timeline.times("find") == looks
+    assert desk.read == ["the start"]
+
+
+async def test_what_is_decided_in_the_term_is_never_looked_for(desk: Desk) -> None:
+    """However late it comes to its turn: only who leads tells, and that is us."""
+    desk.timeline.fail("post_note", KEY_REFUSED)
+    desk.decide(note(), decided(note("end"), 1))
+    await desk.time.pass_by(600)
+    assert desk.read == ["the start", "the end"]
+    assert desk.timeline.times("find") == 0
+
+
+async def test_what_others_decided_before_the_term_waits_one_minute_and_not_one_each(
+    desk: Desk, new_process: NewProcess
+) -> None:
+    desk.outbox = new_process("process-2", is_sole=True)
+    desk.decide(note(), note("end"), change())
+    await desk.time.pass_by(59)
+    assert desk.read == []
+    await desk.time.pass_by(1)
+    assert desk.read == ["the start", "the end"]
+    assert desk.timeline.relations == {(INCIDENT, "change-1"): "fixed"}
+
+
+WHO_ELSE = [
+    pytest.param(True, 0, id="nobody else tells: it is looked for once"),
+    pytest.param(False, 60, id="somebody else may: it is looked for twice"),
+]
+
+
+@pytest.mark.parametrize(("is_sole", "later"), WHO_ELSE)
+async def test_what_others_decide_in_the_term(
+    desk: Desk, new_process: NewProcess, is_sole: bool, later: int
+) -> None:
+    desk.outbox = new_process("process-2", is_sole=is_sole)
+    desk.decide(note(by="process-2"))
+    await desk.time.pass_by(60)
+    desk.decide(note("end"))
+    await desk.time.pass_by(max(0, later - 1))
+    assert desk.read == ["the start", "the end"][: 1 if later else 2]
+    await desk.time.pass_by(1)
+    assert desk.read == ["the start", "the end"]
+    assert desk.timeline.times("find") == 2 if later else 1
+
+
+async def test_an_outcome_of_our_own_that_is_not_known_waits_for_its_minute_all_the_same(
+    desk: Desk, new_process: NewProcess
+) -> None:
+    desk.outbox = new_process("process-2", is_sole=True)
+    desk.timeline.fail("post_note", TIMED_OUT)
+    desk.decide(note())
+    await desk.time.pass_by(60)
+    assert desk.timeline.times("post_note") == 1
+    await desk.time.pass_by(60)
+    assert desk.timeline.times("post_note") == 1
+    await desk.time.pass_by(1)
+    assert desk.read == ["the start"]
+
+
+ENDED_WRITES: list[Any] = [
+    pytest.param((note(),), "post_note", id="a note"),
+    pytest.param((progress(),), "post_message", id="a message"),
+    pytest.param((progress(external_id="message-9"),), "edit_message", id="an edit"),
+    pytest.param((change(),), "post_change", id="a change event"),
+]
+
+
+@pytest.mark.parametrize(("updates", "write"), ENDED_WRITES)
+async def test_a_term_that_ends_while_a_write_waits_its_turn_ends_the_write(
+    desk: Desk, term: Term, updates: tuple[Update, ...], write: Call
+) -> None:
+    """It may have slept for long: whoever leads now has looked, and posted."""
+    desk.timeline.fail(write, THROTTLED)
+    desk.decide(*updates)
+    await desk.time.pass_by(4)
+    term.leads = False
+    await desk.time.pass_by(3600)
+    assert desk.timeline.times(write) == 1
+
+
+async def test_a_term_that_ends_before_the_relation_ends_that(desk: Desk, term: Term) -> None:
+    desk.timeline.fail("relate_change", SERVER_ERROR)
+    desk.decide(change())
+    await desk.time.pass_by()
+    term.leads = False
+    await desk.time.pass_by(3600)
+    assert desk.timeline.times("relate_change") == 1
+
+
+async def test_a_term_that_ends_between_the_two_looks_leaves_it_to_the_next(
+    desk: Desk, term: Term
+) -> None:
+    desk.decide(note(by="process-2"))
+    await desk.time.pass_by(30)
+    term.leads = False
+    await desk.time.pass_by(3600)
+    assert desk.read == []
 
 
 # Change events
@@ -835,3 +988,56 @@ async def test_notes_of_many_incidents_go_before_progress(desk: Desk) -> None:
     await desk.time.pass_by(10)
     later = [name for name, _ in desk.timeline.calls[25:]]
     assert later == ["post_note"] * 11 + ["post_message"] * 14
+
+
+# What the numbers and the spans say
+
+
+async def test_what_waits_is_pending_until_it_is_told(desk: Desk) -> None:
+    desk.timeline.fail("post_note", NOT_SENT)
+    desk.decide(note(), change(), note("end"))
+    await desk.time.pass_by()
+    assert [one.key for one in desk.outbox.pending()] == ["start", "change", "end"]
+    await desk.time.pass_by(2)
+    assert desk.outbox.pending() == []
+
+
+async def test_each_end_is_heard_of_once(
+    time: SteppedTime, timeline: FakeTimeline, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    ends: list[tuple[str, bool]] = []
+
+    def on_end(kind: str, *, is_told: bool) -> None:
+        ends.append((kind, is_told))
+
+    limiter = Limiter(monotonic=time.monotonic, sleep=time.sleep)
+    outbox = Outbox(
+        timeline, limiter=limiter, now=time.now, process_id="process-1",
+        sleep=time.sleep, on_end=on_end,
+    )  # fmt: skip
+    desk = Desk(time, timeline, outbox)
+    timeline.fail("post_message", NOT_ACCEPTED)
+    desk.decide(note(), progress(), change())
+    await time.pass_by()
+    desk.take_turn()
+    await time.pass_by()
+    await outbox.close()
+    assert ends == [("Note", True), ("Message", False), ("ChangeEvent", True)]
+    told = [vars(record) for record in caplog.records]
+    assert [(one["incident"], one["uid"]) for one in told] == [(INCIDENT, UID)] * 3
+
+
+async def test_every_attempt_is_a_span_of_the_trace_that_was_followed(desk: Desk) -> None:
+    Tracing.tracer = tracer = FakeTracer()
+    trace = Trace("4bf92f3577b34da6a3ce929d0e0e4736")
+    desk.timeline.fail("post_note", NOT_SENT)
+    follow(trace)
+    desk.decide(note())
+    follow(None)
+    await desk.time.pass_by(2)
+    Tracing.tracer = None
+    failed, told = tracer.named("deliver")
+    assert (failed.parent, failed.error) == (trace, "TimelineUnavailableError")
+    assert (told.parent, told.error) == (trace, "")
+    assert told.attributes == {"key": "start", "kind": "Note", "incident": INCIDENT}

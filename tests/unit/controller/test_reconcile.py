@@ -18,7 +18,14 @@ from incident_rollback.controller.reconcile import (
     Wake,
     is_worth_writing,
 )
-from incident_rollback.crd.v1alpha1 import IncidentRollback, Phase, Policy, TargetStatus
+from incident_rollback.crd.v1alpha1 import (
+    TRACE_ANNOTATION,
+    Annotations,
+    IncidentRollback,
+    Phase,
+    Policy,
+    TargetStatus,
+)
 from incident_rollback.domain.conditions import get
 from incident_rollback.domain.incident import IncidentFacts
 from incident_rollback.domain.names import intent_of
@@ -38,6 +45,7 @@ from incident_rollback.errors import (
     UnavailableError,
 )
 from incident_rollback.ports import Cluster, Store, TemplatePatch, Timeline
+from incident_rollback.telemetry.traces import Tracing
 from tests.builders import (
     HOME,
     REF,
@@ -66,6 +74,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.store import FakeStore
 from tests.fakes.timeline import FakeTimeline
+from tests.fakes.tracer import FakeTracer
 from tests.unit.controller.crowd import Crowd
 from tests.unit.controller.fast_time import elapsed, in_fast_time, let_run
 
@@ -204,18 +213,30 @@ class World:
         raise AssertionError(f"not settled after {self.turns}")
 
 
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+def traced(rollback: IncidentRollback) -> IncidentRollback:
+    """Return a rollback as the bridge makes it."""
+    annotations = Annotations.model_validate({TRACE_ANNOTATION: TRACE_ID})
+    metadata = rollback.metadata.model_copy(update={"annotations": annotations})
+    return rollback.model_copy(update={"metadata": metadata})
+
+
 RESTORED = "Rolling checkout in"
 BACK = "checkout in production"
 
 
 @in_fast_time
 async def test_the_story_that_must_always_work() -> None:
-    world = World()
+    world = World(traced(a_rollback()))
     await world.until_settled()
     assert world.turns[0] == "Claim 1"
     assert "Succeed RolledBack" in world.turns
     assert world.told == [RESTORED, BACK]
     assert list(world.timeline.relations.values()) == ["fixed"]
+    (change,) = world.timeline.changes.values()
+    assert change.labels["trace-id"] == TRACE_ID
     (patch,) = world.cluster.restored
     marker = f"{UID} {intent_of(a_rollback())} 2026-11-23T02:14:00Z"
     assert patch == TemplatePatch(
@@ -1261,6 +1282,25 @@ async def test_what_is_reverted_during_the_hold_is_told() -> None:
     assert (held.status, held.reason) == ("False", "Reverted")
     assert world.stored.status.phase is Phase.SUCCEEDED
     assert "was brought back by argocd" in world.timeline.texts(INCIDENT)[-1]
+
+
+@in_fast_time
+async def test_a_turn_says_who_wrote_the_template_last() -> None:
+    world = World()
+    assert (await world.turn()).writer == "kubectl-set"
+    settled = claimed(Phase.FAILED, settled=True)
+    assert (await World(settled).turn(settled)).writer == ""
+
+
+@in_fast_time
+async def test_the_patch_is_a_span_within_its_turn() -> None:
+    Tracing.tracer = tracer = FakeTracer()
+    world = HookedWorld(StaleReadError("bare 422"))
+    await world.turn()
+    await world.turn()
+    Tracing.tracer = None
+    stale, patched = tracer.named("patch")
+    assert (stale.error, patched.error) == ("StaleReadError", "")
 
 
 @in_fast_time

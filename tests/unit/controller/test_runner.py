@@ -15,15 +15,23 @@ from incident_rollback.controller.runner import (
     Runner,
     version_of,
 )
-from incident_rollback.crd.v1alpha1 import IncidentRollback
+from incident_rollback.crd.v1alpha1 import (
+    TRACE_ANNOTATION,
+    Annotations,
+    IncidentRollback,
+    Phase,
+)
+from incident_rollback.domain.trace import Trace
 from incident_rollback.errors import (
     ConflictError,
     ForbiddenError,
     ThrottledError,
     UnavailableError,
 )
-from tests.builders import HOME, a_rollback
+from incident_rollback.telemetry.traces import Tracing, followed
+from tests.builders import HOME, a_rollback, a_status
 from tests.fakes.store import FakeStore
+from tests.fakes.tracer import FakeTracer
 from tests.unit.controller.fast_time import elapsed, in_fast_time, let_run
 from tests.unit.controller.scripted import (
     LONG,
@@ -74,6 +82,61 @@ async def test_a_settled_resource_gets_none() -> None:
     assert not stage.runner.offer(version(1, settled=True))
     await let_run()
     assert (stage.versions, stage.runner.known()) == ([], frozenset())
+
+
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+BY_UID = "0f7e2c1a-5b1d-4c56-9a34-0d2f6f0f9e11"
+
+
+@in_fast_time
+async def test_a_task_follows_the_trace_of_its_resource() -> None:
+    stage = Stage()
+    seen: list[Trace | None] = []
+
+    async def meanwhile() -> None:
+        seen.append(followed())
+
+    stage.reconciler.meanwhile = meanwhile
+    annotations = Annotations.model_validate({TRACE_ANNOTATION: TRACE_ID})
+    first = version(1)
+    metadata = first.metadata.model_copy(update={"annotations": annotations})
+    stage.runner.offer(first.model_copy(update={"metadata": metadata}))
+    stage.runner.offer(version(1, uid=BY_UID))
+    await let_run()
+    assert seen == [Trace(TRACE_ID), Trace(BY_UID.replace("-", ""))]
+    assert followed() is None
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_every_turn_is_a_span_of_it() -> None:
+    Tracing.tracer = tracer = FakeTracer()
+    stage = Stage(fails(UnavailableError("no answer")), stays())
+    stage.runner.offer(version(1, uid=BY_UID))
+    await asyncio.sleep(1)
+    await stage.runner.close()
+    Tracing.tracer = None
+    failed, made = tracer.named("turn")
+    assert {failed.trace.trace_id, made.trace.trace_id} == {BY_UID.replace("-", "")}
+    assert failed.error == "UnavailableError"
+    assert made.attributes == {
+        "rollback": f"{HOME}/name-of-{BY_UID}",
+        "incident": "incident-1",
+        "move": "Wait",
+        "phase": "Pending",
+    }
+
+
+@in_fast_time
+async def test_what_is_not_finished_is_known() -> None:
+    stage = Stage()
+    stage.runner.offer(version(1))
+    stage.runner.offer(
+        a_rollback(uid="uid-2", name="ended", status=a_status(Phase.FAILED, settled=False))
+    )
+    await let_run()
+    assert [one.metadata.uid for one in stage.runner.unfinished()] == ["uid-1"]
+    await stage.runner.close()
 
 
 OFFERS = [
@@ -442,3 +505,244 @@ async def test_conflicts_without_end_are_met_ever_later() -> None:
     assert len(stage.versions) < 200
     assert max(stage.pauses) > 0.5
     await stage.runner.close()
+
+
+# --- several controllers ---
+
+
+def untouched(number: int = 1, *, uid: str = "uid-1") -> IncidentRollback:
+    """Return a resource that no controller has ever written."""
+    rollback = version(number, uid=uid)
+    status = rollback.status.model_copy(update={"observed_generation": -1})
+    return rollback.model_copy(update={"status": status})
+
+
+class StandbyStage(Stage):
+    """A runner whose process stands by until `duty` begins."""
+
+    def __init__(self, *script: Callable[[Any], Turn]) -> None:
+        super().__init__(*script)
+        self.is_on_duty = False
+        self.runner.is_on_duty = lambda: self.is_on_duty
+
+    def duty(self, *, begins: bool) -> None:
+        self.is_on_duty = begins
+        self.runner.rouse()
+
+
+PATIENCE = 2.0
+"""Longer than what is left to others, in seconds."""
+
+
+@in_fast_time
+async def test_who_stands_by_leaves_what_was_taken_up_to_others() -> None:
+    stage = StandbyStage()
+    stage.runner.offer(version(1))
+    await asyncio.sleep(3600)
+    assert stage.versions == []
+    assert stage.runner.known() == {"uid-1"}
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_what_nobody_has_taken_up_for_a_second_is_taken_up() -> None:
+    stage = StandbyStage(stays(5.0))
+    began = elapsed()
+    stage.runner.offer(untouched())
+    await asyncio.sleep(0.9)
+    assert stage.versions == []
+    await asyncio.sleep(PATIENCE)
+    assert 1.0 <= stage.reconciler.at[0] - began <= 1.3
+    await asyncio.sleep(20)
+    assert len(stage.versions) == 5  # And gone on with.
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_what_was_taken_up_within_the_second_is_left_alone() -> None:
+    stage = StandbyStage()
+    stage.runner.offer(untouched(1))
+    await asyncio.sleep(0.5)
+    stage.runner.offer(version(2))
+    await asyncio.sleep(3600)
+    assert stage.versions == []
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_an_edit_by_hand_does_not_begin_the_second_anew() -> None:
+    stage = StandbyStage()
+    stage.runner.offer(untouched(1))
+    await asyncio.sleep(0.9)
+    stage.runner.offer(untouched(2))
+    await asyncio.sleep(0.5)
+    assert stage.versions == [2]
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_who_is_on_duty_leaves_nothing_for_a_second() -> None:
+    stage = StandbyStage()
+    stage.is_on_duty = True
+    stage.runner.offer(untouched())
+    await let_run()
+    assert stage.versions == [1]
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_duty_begins_with_a_turn_of_everything() -> None:
+    stage = StandbyStage()
+    for number in range(5):
+        stage.runner.offer(version(1, uid=f"uid-{number}"))
+    await asyncio.sleep(PATIENCE)
+    stage.duty(begins=True)
+    await let_run()
+    assert len(stage.versions) == 5
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_duty_that_changes_is_a_turn_also_for_what_rests() -> None:
+    """What waits to be told has to be submitted anew."""
+    stage = StandbyStage()
+    stage.duty(begins=True)
+    stage.runner.offer(version(1))
+    await asyncio.sleep(PATIENCE)
+    stage.runner.rouse()
+    await let_run()
+    assert stage.versions == [1, 1]
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_duty_ends_after_the_turn_that_is_under_way() -> None:
+    stage = StandbyStage(stays(0.0))
+    stage.reconciler.meanwhile = lambda: asyncio.sleep(1)
+    stage.duty(begins=True)
+    stage.runner.offer(version(1))
+    await asyncio.sleep(0.5)
+    stage.duty(begins=False)
+    await asyncio.sleep(60)
+    assert len(stage.versions) == 1
+    assert len(stage.reported) == 1
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_what_is_remembered_of_one_term_is_forgotten_by_the_next() -> None:
+    stage = StandbyStage(stays(5.0))
+    stage.runner.offer(version(1))
+    for begins in (True, False, True):
+        stage.duty(begins=begins)
+        await asyncio.sleep(PATIENCE)
+    first, second = stage.reconciler.memories
+    assert first is not second
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_what_was_taken_up_is_left_to_who_writes_it_next() -> None:
+    stage = StandbyStage(stays(5.0))
+    stage.runner.offer(untouched(1))
+    await asyncio.sleep(PATIENCE)
+    stage.runner.offer(version(7))
+    await asyncio.sleep(3600)
+    assert stage.versions == [1]
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_what_was_taken_up_is_left_to_who_was_quicker() -> None:
+    stage = StandbyStage(fails(ConflictError("written since")), stays())
+    stage.store.put(version(8))
+    stage.runner.offer(untouched(1))
+    await asyncio.sleep(3600)
+    assert stage.versions == [1]
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_our_own_write_is_nobody_elses() -> None:
+    stage = StandbyStage()
+
+    def writes_twice(_: IncidentRollback) -> Turn:
+        stage.runner.offer(version(6))
+        return Turn(version(7), WAIT, 5.0)
+
+    stage.reconciler.script = [writes_twice, stays(5.0)]
+    stage.runner.offer(untouched(1))
+    await asyncio.sleep(12)
+    assert stage.versions == [1, 7, 7]
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_a_claim_whose_patch_got_no_answer_is_gone_on_with() -> None:
+    """The claim comes back as news, and is our own: to leave it would leave it to nobody."""
+    stage = StandbyStage()
+
+    def claims_and_fails(_: IncidentRollback) -> Turn:
+        stage.runner.offer(version(6))
+        raise UnavailableError("no answer to the patch")
+
+    stage.reconciler.script = [claims_and_fails, stays(5.0)]
+    stage.runner.offer(untouched(1))
+    await asyncio.sleep(10)
+    assert stage.versions == [1, 6, 6]
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_a_claim_that_got_no_answer_itself_is_gone_on_with() -> None:
+    stage = StandbyStage(
+        fails(UnavailableError("no answer")), fails(ConflictError("ours")), stays(5.0)
+    )
+    stage.store.put(version(6))
+    stage.runner.offer(untouched(1))
+    await asyncio.sleep(12)
+    assert stage.versions[:3] == [1, 1, 6]
+    await stage.runner.close()
+
+
+@in_fast_time
+async def test_what_was_taken_up_is_handed_over_when_duty_has_come_and_gone() -> None:
+    stage = StandbyStage(becomes(version(5), 5.0))
+    stage.runner.offer(untouched())
+    await asyncio.sleep(PATIENCE)
+    stage.duty(begins=True)
+    await asyncio.sleep(1)
+    stage.duty(begins=False)
+    turns = len(stage.versions)
+    await asyncio.sleep(3600)
+    assert len(stage.versions) == turns
+    await stage.runner.close()
+
+
+PARTINGS = [
+    pytest.param(version(1), 0, id="who stands by leaves the last word to others"),
+    pytest.param(untouched(1), 1, id="who has taken it up says it"),
+]
+
+
+@pytest.mark.parametrize(("rollback", "farewells"), PARTINGS)
+@in_fast_time
+async def test_the_last_word_is_said_once(rollback: IncidentRollback, farewells: int) -> None:
+    stage = StandbyStage()
+    stage.runner.offer(rollback)
+    await asyncio.sleep(PATIENCE)
+    stage.runner.remove("uid-1")
+    await let_run()
+    assert len(stage.reconciler.farewells) == farewells
+    assert len(asyncio.all_tasks()) == 1
+
+
+@in_fast_time
+async def test_what_others_settle_ends_here_too() -> None:
+    stage = StandbyStage()
+    stage.runner.offer(version(1))
+    await asyncio.sleep(PATIENCE)
+    stage.runner.offer(version(2, settled=True))
+    await let_run()
+    assert (stage.versions, stage.runner.known()) == ([], frozenset())
+    assert len(asyncio.all_tasks()) == 1

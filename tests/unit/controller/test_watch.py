@@ -211,6 +211,23 @@ async def test_kopf_runs_in_a_thread_and_is_started_again(monkeypatch: pytest.Mo
     await until(lambda: operator.cancelled == 2 and not watch.is_alive)
 
 
+async def test_its_age_begins_anew_with_each_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    operator = StandIn()
+    monkeypatch.setattr(kopf, "operator", operator)
+    watch = Watch(unheard)
+    assert watch.age_seconds == 0
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    task = asyncio.create_task(watch.run(always))
+    await until(lambda: watch.age_seconds > 0.05)
+    watch.restart()
+    await until(lambda: len(operator.threads) == 2 and watch.is_alive)
+    assert watch.age_seconds <= loop.time() - began - 0.05
+    await stopped(task)
+    await until(lambda: not watch.is_alive)
+    assert watch.age_seconds == 0
+
+
 async def test_kopf_is_not_started_before_our_own_list_works(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
