@@ -13,7 +13,7 @@ export SERVICE ENVIRONMENT
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test unit e2e check fmt fmt-check lint yaml containerfile types layers \
-	crds fresh scenarios manifests image lock clean controlplane gitops
+	crds fresh scenarios manifests image lock clean controlplane gitops alerts fuzz
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,15 +46,23 @@ test: controlplane ## Run all tests
 	$(BIN)/python -m pytest
 
 unit: $(STAMP) ## Run the quick tests: no control plane, no FireHydrant
-	$(BIN)/python -m pytest --ignore=tests/e2e --ignore=tests/contract
+	$(BIN)/python -m pytest --ignore=tests/e2e --ignore=tests/contract --ignore=tests/fuzz
 
 e2e: controlplane ## Run the end-to-end tests alone
 	$(BIN)/python -m pytest tests/e2e
+
+# Part of `test` with a tenth of it and a seed that stays the same.
+fuzz: $(STAMP) ## Send the bridge 100,000 hostile requests, by a new seed
+	FUZZ_SEED=$$(date +%s) FUZZ_REQUESTS=100000 $(BIN)/python -m pytest tests/fuzz --capture=no
 
 # Not part of `test`: the first time it compiles for a quarter of an hour, and it needs a Redis.
 gitops: controlplane ## Run the tests against the real Flux and the real Argo CD
 	@$(BIN)/python -m tests.gitops.tools
 	$(BIN)/python -m pytest tests/gitops
+
+# Not part of `test` either: promtool comes with Prometheus, and no registry of Python's has it.
+alerts: $(STAMP) ## Test the alert rules; needs promtool (Debian's package prometheus)
+	$(BIN)/python -m pytest tests/alerts
 
 ## --- before a commit
 
