@@ -43,7 +43,8 @@ longer than that, as long as it took."""
 
 
 RUNNER = """
-import json, sys
+import json, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # Ignored where CI runs in the background.
 from tests.sandbox.sandbox import Sandbox
 
 STUBBORN = "trap '' TERM; (setsid sleep 600 &); sleep 600"

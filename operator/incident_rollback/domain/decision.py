@@ -185,6 +185,8 @@ def in_time(seen: Observation, move: Move) -> Move:
             "Expired",
             f"it was asked for {age} ago, and a request counts for {limit}",
             "run the step again, or make a new IncidentRollback",
+            # What it has waited for may only show in a closer look, and is the better reason.
+            move.aim if isinstance(move, Claim) and has_waited else None,
         )
     return move
 

@@ -587,6 +587,16 @@ async def test_a_trial_that_is_forbidden_is_waited_for_and_claims_nothing() -> N
 
 
 @in_fast_time
+async def test_a_trial_that_is_forbidden_is_the_reason_when_its_time_is_over() -> None:
+    world = World()
+    world.cluster.trials[(image_of(1),)] = ForbiddenError("may not patch deployments")
+    await world.turn()
+    world.clock.advance(901)
+    await world.turn()
+    assert (world.stored.status.phase, world.reason) == (Phase.REFUSED, "PermissionMissing")
+
+
+@in_fast_time
 async def test_a_trial_is_made_once_for_a_claim_and_never_after_it() -> None:
     world = World()
     await world.until_settled()
