@@ -140,11 +140,19 @@ def depth_of(workload: Workload | None) -> int:
 
 
 def namespaces_of(environment: RollbackEnvironment) -> Mapping[str, str]:
-    """Return names to ask for an environment by, and their namespaces, each namespace once."""
-    named = {name: environment.spec.namespace or name for name in sorted(labels_of(environment))}
-    if WILDCARD in environment.spec.environments and environment.spec.namespace and not named:
-        named = {f"check-{secrets.token_hex(4)}": environment.spec.namespace}
-    return {name: namespace for namespace, name in {v: k for k, v in named.items()}.items()}
+    """Return the namespaces that are known, each under a name to ask for the environment by."""
+    fixed = environment.spec.namespace
+    if fixed:
+        return dict.fromkeys(_names_of(environment)[:1], fixed)
+    return {name: name for name in sorted(labels_of(environment))}
+
+
+def _names_of(environment: RollbackEnvironment) -> Sequence[str]:
+    """Return the names to ask for an environment by; of "*" alone one that nobody else has."""
+    names = sorted(labels_of(environment))
+    if WILDCARD in environment.spec.environments and not names:
+        return [f"check-{secrets.token_hex(4)}"]
+    return names
 
 
 def pairs_of(environment: RollbackEnvironment) -> Iterator[Pair]:
@@ -154,10 +162,7 @@ def pairs_of(environment: RollbackEnvironment) -> Iterator[Pair]:
     One name is enough where all lead to one namespace.  "*" alone leads to the namespace of each
     name: which one that will be is not known.
     """
-    spec = environment.spec
-    names: Sequence[str] = sorted(labels_of(environment))
-    if WILDCARD in spec.environments and not names:
-        names = [f"check-{secrets.token_hex(4)}"]
+    spec, names = environment.spec, _names_of(environment)
     for service in spec.services:
         fixed = service.workload.namespace or spec.namespace
         if fixed:

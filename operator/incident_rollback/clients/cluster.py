@@ -71,19 +71,19 @@ class KubernetesCluster:
 
     async def labelled_workloads(self, namespace: str, service: str) -> Sequence[WorkloadRef]:
         """Return the Deployments labelled with a service, by name."""
-        found = await self._connection.items(
-            _apps(namespace, "deployments"), {"labelSelector": f"{SERVICE_LABEL}={service}"}
-        )
-        names = sorted(text(child(deployment, "metadata"), "name") for deployment in found)
-        return [WorkloadRef(namespace, name) for name in names]
+        found = await self._labelled(namespace, f"{SERVICE_LABEL}={service}")
+        return [WorkloadRef(namespace, name) for name in sorted(text(m, "name") for m in found)]
 
     async def labelled_services(self, namespace: str) -> Mapping[str, str]:
         """Return the services that Deployments are labelled with, each with one of their names."""
-        found = await self._connection.items(
-            _apps(namespace, "deployments"), {"labelSelector": SERVICE_LABEL}
-        )
-        metadata = [child(deployment, "metadata") for deployment in found]
-        return {text(child(m, "labels"), SERVICE_LABEL): text(m, "name") for m in metadata}
+        found = await self._labelled(namespace, SERVICE_LABEL)
+        return {text(child(m, "labels"), SERVICE_LABEL): text(m, "name") for m in found}
+
+    async def _labelled(self, namespace: str, selector: str) -> Sequence[Json]:
+        """Return the metadata of the Deployments that a label selector matches."""
+        path = _apps(namespace, "deployments")
+        found = await self._connection.items(path, {"labelSelector": selector})
+        return [child(deployment, "metadata") for deployment in found]
 
     async def read_workload(self, ref: WorkloadRef) -> Workload | None:
         """

@@ -262,8 +262,8 @@ class Outbox:
         self._now = now
         self._may_tell = may_tell
         self._is_sole = is_sole
-        self._on_end = on_end
         """While we may tell, no other process does."""
+        self._on_end = on_end
         self._sleep = sleep
         self._jitter = jitter
         self._late_seconds = late_seconds

@@ -141,7 +141,7 @@ class _Draft:
         aim = move.aim
         self._show(aim)
         changes = in_short(aim.plan.changes, "; ", 500)
-        doubts = "".join(f" It would ask first: {w}." for w in aim.plan.warnings)[:500]
+        doubts = timeline.doubts_words(aim.plan, 500)
         self._end(
             Phase.PREVIEWED,
             "Previewed",

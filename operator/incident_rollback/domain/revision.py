@@ -194,7 +194,7 @@ class _Knowledge:
             dwell=self.history.dwell(revision.key),
             missing=self.around.missing(needs),
             changed=self._changed(revision),
-            unseen=self._unseen(needs),
+            unseen=self.around.unseen(needs),
             trial=self.around.trials.get(revision.pod_template_hash),
         )
         return replace(bare, passed_over=self._why_never(bare, steps_back))
@@ -224,10 +224,6 @@ class _Knowledge:
             return ()
         since = max(left_at - CHANGED_BEFORE, self.history.first_current_at(revision.key))
         return self.around.changed_after(configuration_of(revision.template), since)
-
-    def _unseen(self, needs: frozenset[Reference]) -> tuple[Reference, ...]:
-        found = ((r, self.around.references.get(r)) for r in needs)
-        return tuple(sorted(r for r, referent in found if referent and referent.is_there is None))
 
 
 def find_revision(workload: Workload, aim: Aim) -> Revision | None:

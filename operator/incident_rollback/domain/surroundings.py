@@ -1,6 +1,6 @@
 """What stands around a workload and decides with it; read only when a decision rests on it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeAlias
@@ -79,18 +79,25 @@ class Surroundings:
 
     def missing(self, references: frozenset[Reference]) -> tuple[Reference, ...]:
         """Return the references with nothing behind them, sorted."""
-        found = ((r, self.references.get(r)) for r in references)
-        return tuple(sorted(r for r, referent in found if referent and referent.is_there is False))
+        return self._of(references, lambda referent: referent.is_there is False)
+
+    def unseen(self, references: frozenset[Reference]) -> tuple[Reference, ...]:
+        """Return the references that could not be looked behind, sorted."""
+        return self._of(references, lambda referent: referent.is_there is None)
 
     def changed_after(
         self, references: frozenset[Reference], moment: datetime
     ) -> tuple[Reference, ...]:
         """Return the references whose objects were changed after a moment, sorted."""
+        return self._of(
+            references,
+            lambda referent: referent.changed_at is not None and referent.changed_at > moment,
+        )
+
+    def _of(
+        self, references: frozenset[Reference], is_one: Callable[[Referent], bool]
+    ) -> tuple[Reference, ...]:
         found = ((r, self.references.get(r)) for r in references)
         return tuple(
-            sorted(
-                r
-                for r, referent in found
-                if referent and referent.changed_at is not None and referent.changed_at > moment
-            )
+            sorted(r for r, referent in found if referent is not None and is_one(referent))
         )

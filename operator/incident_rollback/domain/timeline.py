@@ -10,6 +10,7 @@ from incident_rollback.crd.v1alpha1 import (
     IncidentRollback,
     IncidentRollbackStatus,
     Phase,
+    PlanStatus,
     RevisionStatus,
     Update,
 )
@@ -74,9 +75,14 @@ def preview_text(rollback: IncidentRollback, aim: Aim) -> str:
         f"{_shown(aim.to)}. It is on {_was(aim.from_, origin)}. "
         f"Changes: {in_short(plan.changes, '; ', 1000) or 'none'}. "
         f"Not rolled back: {in_short(plan.not_rolled_back, ', ', 300)}."
-        f"{_same_images(aim.from_, aim.to)}{_doubts(aim)} Plan {plan.digest}.",
+        f"{_same_images(aim.from_, aim.to)}{doubts_words(plan, 1000)} Plan {plan.digest}.",
         "run the step that rolls back, or the one that approves this plan",
     )
+
+
+def doubts_words(plan: PlanStatus, limit: int) -> str:
+    """Say why a person would be asked first, each a sentence after a blank; "" of no doubts."""
+    return "".join(f" It would ask first: {warning}." for warning in plan.warnings)[:limit]
 
 
 def refused_text(rollback: IncidentRollback, refuse: Refuse) -> str:
@@ -271,11 +277,6 @@ def _healthy(move: Succeed) -> str:
         return move.message
     counts = move.message.split(" available")[0]
     return f"{counts} healthy since {clock_time(move.healthy_since)}"
-
-
-def _doubts(aim: Aim) -> str:
-    """Say why it would ask a person first."""
-    return "".join(f" It would ask first: {warning}." for warning in aim.plan.warnings)[:1000]
 
 
 def _same_images(origin: RevisionStatus, to: RevisionStatus) -> str:
