@@ -86,6 +86,7 @@ The map.  ● marks a pure module: no input or output, no clock, no environment,
     clients/store.py           our own resources behind ports.Store
     clients/lease.py           the controllers' Lease behind ports.Leases
     clients/cluster.py         the workloads' API behind ports.Cluster
+    clients/glance.py          reading many small things at once, for a moment, else unknown
     clients/referents.py       what is behind a template's references: metadata, never content
     clients/symptoms.py        what shows why pods are not well: Warning Events, and nodes
     clients/translate.py     ● API objects -> Workload; a wanted template -> JSON patch

@@ -4,23 +4,21 @@ What is behind the references of a pod template: is it there, and when was it ch
 Asked for is metadata alone, for no ConfigMap's and no Secret's content has any business here.
 """
 
-import asyncio
 import re
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Final
 
 from incident_rollback.clients.connection import Answer, Connection, resource_path
+from incident_rollback.clients.glance import read_each
 from incident_rollback.clients.translate import changed_at
 from incident_rollback.domain.raw import child
 from incident_rollback.domain.surroundings import Reference, ReferenceKind, Referent
-from incident_rollback.errors import RollbackError
 
 METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 """Without another type beside it: a server that cannot do this answers 406, not the object."""
 LOOK_SECONDS: Final = 1.0
 """For all of them together: a rollback does not wait for a server that is slow."""
-AT_ONCE: Final = 6
-"""A new connection costs more than a request, and other rollbacks want some of the pool too."""
 UNKNOWN: Final = Referent(is_there=None)
 
 _NAME: Final = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
@@ -41,18 +39,8 @@ async def read_referents(
 
     What may not be looked at, or did not answer in time, is unknown.
     """
-    gate = asyncio.Semaphore(AT_ONCE)
-    until = asyncio.get_running_loop().time() + LOOK_SECONDS
-
-    async def look(reference: Reference) -> Referent:
-        try:
-            async with asyncio.timeout_at(until), gate:
-                return await _read(connection, namespace, reference)
-        except (RollbackError, TimeoutError):
-            return UNKNOWN
-
-    asked = tuple(references)
-    return dict(zip(asked, await asyncio.gather(*map(look, asked)), strict=True))
+    read = partial(_read, connection, namespace)
+    return await read_each(read, references, within=LOOK_SECONDS, unknown=UNKNOWN)
 
 
 async def _read(connection: Connection, namespace: str, reference: Reference) -> Referent:

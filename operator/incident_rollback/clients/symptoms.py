@@ -4,22 +4,19 @@ What shows why pods are not well, beside the pods: the latest Warning Events, an
 A help for people, and best effort: what may not be read, or is not answered at once, is unknown.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Final, TypeVar
+from collections.abc import Collection, Mapping
+from typing import Final
 
 from incident_rollback.clients.connection import Connection, resource_path
+from incident_rollback.clients.glance import read_each
 from incident_rollback.clients.translate import is_node_ready, latest_warning
 from incident_rollback.domain.raw import children
 from incident_rollback.domain.surroundings import WarningEvent
-from incident_rollback.errors import RollbackError
 
 LOOK_SECONDS: Final = 0.5
 """A rollback waits no longer for any of this."""
 MAX_EVENTS: Final = 20
 """About one object; the API server counts repeated ones up in one Event."""
-
-_Found = TypeVar("_Found")
 
 
 async def read_warnings(
@@ -39,7 +36,7 @@ async def read_warnings(
         )
         return latest_warning(children(answer.json, "items")) if answer.status < 400 else None
 
-    return await _each(read, uids, within)
+    return await read_each(read, uids, within=within, unknown=None)
 
 
 async def read_nodes(
@@ -52,20 +49,4 @@ async def read_nodes(
         answer = await connection.call("GET", path, timeout=within)
         return is_node_ready(answer.json) if answer.status < 400 else None
 
-    return await _each(read, names, within)
-
-
-async def _each(
-    read: Callable[[str], Awaitable[_Found | None]], keys: Collection[str], within: float
-) -> Mapping[str, _Found | None]:
-    """Read all of them at once; a connection that broke is tried again within the same time."""
-
-    async def look(key: str) -> _Found | None:
-        try:
-            async with asyncio.timeout(within):
-                return await read(key)
-        except (RollbackError, TimeoutError):
-            return None
-
-    asked = tuple(keys)
-    return dict(zip(asked, await asyncio.gather(*map(look, asked)), strict=True))
+    return await read_each(read, names, within=within, unknown=None)

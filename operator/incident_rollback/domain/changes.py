@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias, cast
 
-from incident_rollback.domain.raw import Json
+from incident_rollback.domain.raw import Json, as_list, as_map
 from incident_rollback.domain.template import strip_noise, template_key
 from incident_rollback.domain.words import quote
 
@@ -66,7 +66,7 @@ def changes_between(live: Json, wanted: Json) -> list[str]:
     raises nothing: what has not the shape that Kubernetes gives it changes by its path.
     """
     before, after = strip_noise(live), strip_noise(wanted)
-    old, new = _map(before.get("spec")), _map(after.get("spec"))
+    old, new = as_map(before.get("spec")), as_map(after.get("spec"))
     lines: list[str] = []
     for field, word in _CONTAINERS.items():
         lines += _releases(word, old.get(field), new.get(field))
@@ -91,9 +91,9 @@ def _walk(start: str, path: _Path, before: object, after: object) -> Iterator[st
     if _is_same(before, after):
         return
     if path in _LISTS and all(isinstance(side, list | None) for side in (before, after)):
-        yield from _LISTS[path](start, _list(before), _list(after))
+        yield from _LISTS[path](start, as_list(before), as_list(after))
     elif _is_opened(path, before, after):
-        old, new = _map(before), _map(after)
+        old, new = as_map(before), as_map(after)
         for key in sorted(old.keys() | new.keys(), key=lambda key: (key not in _FIRST, key)):
             yield from _walk(start, (*path, key), old.get(key), new.get(key))
     else:
@@ -168,7 +168,7 @@ def _items(kind: _Kind, start: str, before: list[object], after: list[object]) -
 
 def _item_fate(kind: _Kind, before: list[object], after: list[object]) -> str:
     was, now = (
-        " and ".join(filter(None, (kind.origin_of(_map(item)) for item in items)))
+        " and ".join(filter(None, (kind.origin_of(as_map(item)) for item in items)))
         for items in (before, after)
     )
     if not before and now:
@@ -208,7 +208,7 @@ def _order(
     after: list[object],
 ) -> Iterator[str]:
     """Init containers run in order, and an env value may use those above it."""
-    old, new = ([name_of(_map(item)) for item in items] for items in (before, after))
+    old, new = ([name_of(as_map(item)) for item in items] for items in (before, after))
     common = set(old) & set(new)
     if [name for name in old if name in common] != [name for name in new if name in common]:
         yield f"{start}order of {field} changes"
@@ -217,8 +217,8 @@ def _order(
 def _by_name(value: object, name_of: Callable[[Json], str]) -> dict[str, list[object]]:
     """Group the items of a list by their names, for nothing keeps these apart in all lists."""
     groups: dict[str, list[object]] = {}
-    for item in _list(value):
-        groups.setdefault(name_of(_map(item)), []).append(item)
+    for item in as_list(value):
+        groups.setdefault(name_of(as_map(item)), []).append(item)
     return groups
 
 
@@ -228,22 +228,22 @@ def _name(item: Json) -> str:
 
 def _env_origin(item: Json) -> str:
     """Return where a value of env comes from; "" when it stands there."""
-    source = _map(item.get("valueFrom"))
+    source = as_map(item.get("valueFrom"))
     for field, kind in (("secretKeyRef", "Secret"), ("configMapKeyRef", "ConfigMap")):
-        if ref := _map(source.get(field)):
+        if ref := as_map(source.get(field)):
             return f"{kind} {_name(ref)} key {quote(_text(ref, 'key'))}"
     return ", ".join(map(quote, sorted(source)))
 
 
 def _env_from(item: Json) -> str:
-    if ref := _map(item.get("secretRef")):
+    if ref := as_map(item.get("secretRef")):
         return f"Secret {_name(ref)}"
-    return f"ConfigMap {_name(_map(item.get('configMapRef')))}"
+    return f"ConfigMap {_name(as_map(item.get('configMapRef')))}"
 
 
 def _volume_origin(item: Json) -> str:
     for field, (kind, key) in _VOLUMES.items():
-        if source := _map(item.get(field)):
+        if source := as_map(item.get(field)):
             return f"{kind} {quote(_text(source, key)) or '?'}"
     return ", ".join(quote(key) for key in sorted(item) if key != "name")
 
@@ -284,19 +284,8 @@ _LISTS: Final[Mapping[_Path, Callable[[str, list[object], list[object]], Iterato
 }
 
 
-# Reading what may have any shape
-
-
-def _map(value: object) -> Json:
-    return cast("Json", value) if isinstance(value, dict) else {}
-
-
-def _list(value: object) -> list[object]:
-    return cast("list[object]", value) if isinstance(value, list) else []
-
-
 def _text(item: object, key: str) -> str:
-    value = _map(item).get(key)
+    value = as_map(item).get(key)
     return value if isinstance(value, str) else ""
 
 

@@ -4,13 +4,13 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Final, cast
+from typing import Final
 
 from incident_rollback.crd.v1alpha1 import MAX_PLAN_LINES, MAX_TEXT, PlanStatus
 from incident_rollback.domain.changes import changes_between
 from incident_rollback.domain.history import History
 from incident_rollback.domain.moves import Doubt
-from incident_rollback.domain.raw import Json
+from incident_rollback.domain.raw import Json, as_list, as_map
 from incident_rollback.domain.words import quote, span
 from incident_rollback.domain.workload import Revision, Workload
 
@@ -113,11 +113,9 @@ def _references(spec: object) -> Iterator[tuple[str, str]]:
     left: list[tuple[str, object]] = [("", spec)]
     while left:
         field, value = left.pop()
-        if isinstance(value, list):
-            left += ((field, item) for item in cast("list[object]", value))
-        elif isinstance(value, dict):
-            found = cast("Json", value)
-            left += found.items()
-            name = found.get("secretName") or found.get("name")
-            if field in _CONFIGURATION and isinstance(name, str):
-                yield _CONFIGURATION[field], name
+        left += ((field, item) for item in as_list(value))
+        found = as_map(value)
+        left += found.items()
+        name = found.get("secretName") or found.get("name")
+        if field in _CONFIGURATION and isinstance(name, str):
+            yield _CONFIGURATION[field], name

@@ -1,4 +1,9 @@
-"""Reading raw JSON of the API server, in which null, empty and absent are the same."""
+"""
+Reading raw JSON of the API server, in which null, empty and absent are the same.
+
+`child` and those beside it trust the API server's shapes.  What it does not check, or what is read
+for people alone, may have any shape: `as_map` and `as_list` raise nothing.
+"""
 
 from collections.abc import Mapping
 from typing import Any, TypeAlias, cast
@@ -27,3 +32,13 @@ def text(of: Mapping[str, Any], key: str) -> str:
 def number(of: Mapping[str, Any], key: str) -> int:
     """Return the integer under a key; 0 where it is absent or null."""
     return int(of.get(key) or 0)
+
+
+def as_map(value: object) -> Json:
+    """Return a value that is an object, as it is; {} of any other."""
+    return cast("Json", value) if isinstance(value, dict) else {}
+
+
+def as_list(value: object) -> list[object]:
+    """Return a value that is a list, as it is; [] of any other."""
+    return cast("list[object]", value) if isinstance(value, list) else []

@@ -6,9 +6,9 @@ admission adds to a pod, such as the pull Secrets of its ServiceAccount.
 """
 
 from collections.abc import Iterator
-from typing import Final, cast
+from typing import Final
 
-from incident_rollback.domain.raw import Json
+from incident_rollback.domain.raw import Json, as_list, as_map
 from incident_rollback.domain.surroundings import Reference, ReferenceKind
 
 CONFIGURATION: Final = frozenset({"ConfigMap", "Secret"})
@@ -49,16 +49,16 @@ def _of_pod(spec: Json) -> Iterator[Reference]:
     for secret in _maps(spec.get("imagePullSecrets")):
         yield from _named("Secret", secret.get("name"))
     for volume in _maps(spec.get("volumes")):
-        yield from _needed("Secret", _map(volume.get("csi")).get("nodePublishSecretRef"))
+        yield from _needed("Secret", as_map(volume.get("csi")).get("nodePublishSecretRef"))
 
 
 def _of_volumes(spec: Json) -> Iterator[Reference]:
     for volume in _maps(spec.get("volumes")):
         yield from _needed("ConfigMap", volume.get("configMap"))
         yield from _needed("Secret", volume.get("secret"), "secretName")
-        claim = _map(volume.get("persistentVolumeClaim"))
+        claim = as_map(volume.get("persistentVolumeClaim"))
         yield from _named("PersistentVolumeClaim", claim.get("claimName"))
-        for source in _maps(_map(volume.get("projected")).get("sources")):
+        for source in _maps(as_map(volume.get("projected")).get("sources")):
             yield from _needed("ConfigMap", source.get("configMap"))
             yield from _needed("Secret", source.get("secret"))
 
@@ -66,7 +66,7 @@ def _of_volumes(spec: Json) -> Iterator[Reference]:
 def _of_containers(spec: Json) -> Iterator[Reference]:
     for container in (*_maps(spec.get("initContainers")), *_maps(spec.get("containers"))):
         for variable in _maps(container.get("env")):
-            source = _map(variable.get("valueFrom"))
+            source = as_map(variable.get("valueFrom"))
             yield from _needed("ConfigMap", source.get("configMapKeyRef"))
             yield from _needed("Secret", source.get("secretKeyRef"))
         for source in _maps(container.get("envFrom")):
@@ -76,7 +76,7 @@ def _of_containers(spec: Json) -> Iterator[Reference]:
 
 def _needed(kind: ReferenceKind, holder: object, key: str = "name") -> Iterator[Reference]:
     """Yield what a part of the template names, unless it may be missing."""
-    given = _map(holder)
+    given = as_map(holder)
     if given.get("optional") is not True:
         yield from _named(kind, given.get(key))
 
@@ -87,12 +87,8 @@ def _named(kind: ReferenceKind, name: object) -> Iterator[Reference]:
 
 
 def _spec(template: Json) -> Json:
-    return _map(_map(template).get("spec"))
-
-
-def _map(value: object) -> Json:
-    return cast("Json", value) if isinstance(value, dict) else {}
+    return as_map(as_map(template).get("spec"))
 
 
 def _maps(value: object) -> list[Json]:
-    return list(map(_map, cast("list[object]", value))) if isinstance(value, list) else []
+    return list(map(as_map, as_list(value)))

@@ -10,7 +10,8 @@ from kubernetes.aio.client import Configuration
 
 from incident_rollback.clients.clock import ApiClock
 from incident_rollback.clients.connection import Answer, Connection
-from incident_rollback.clients.referents import AT_ONCE, UNKNOWN, read_referents
+from incident_rollback.clients.glance import AT_ONCE
+from incident_rollback.clients.referents import UNKNOWN, read_referents
 from incident_rollback.domain.raw import Json
 from incident_rollback.domain.surroundings import Reference, Referent
 from tests.fakes.apiserver import FakeApiServer, Fault, status

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from incident_rollback.domain.raw import child, children, number, text
+from incident_rollback.domain.raw import as_list, as_map, child, children, number, text
 
 NOTHING = [
     pytest.param({}, id="absent"),
@@ -30,3 +30,16 @@ def test_the_object_is_a_copy() -> None:
     raw: dict[str, Any] = {"a": {"b": 1}}
     child(raw, "a").clear()
     assert raw == {"a": {"b": 1}}
+
+
+SHAPES = [
+    pytest.param({"a": 1}, {"a": 1}, [], id="an object"),
+    pytest.param([1], {}, [1], id="a list"),
+    pytest.param("ab", {}, [], id="a string is no list of letters"),
+    pytest.param(None, {}, [], id="nothing"),
+]
+
+
+@pytest.mark.parametrize(("value", "as_a_map", "as_a_list"), SHAPES)
+def test_any_shape_is_read(value: object, as_a_map: dict[str, int], as_a_list: list[int]) -> None:
+    assert (as_map(value), as_list(value)) == (as_a_map, as_a_list)

@@ -26,6 +26,11 @@ def test_missing(found: dict[Reference, Referent], missing: tuple[Reference, ...
     assert Surroundings(references=found).missing(BOTH) == missing
 
 
+def test_unseen() -> None:
+    found = {SECRET: Referent(is_there=None), CONFIG: Referent(is_there=False)}
+    assert Surroundings(references=found).unseen(BOTH) == (SECRET,)
+
+
 CHANGED = [
     pytest.param(Referent(changed_at=after(seconds=1)), True, id="later is after"),
     pytest.param(Referent(changed_at=NOW), False, id="a tie is not after"),
