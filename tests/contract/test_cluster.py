@@ -1,14 +1,12 @@
 """One suite for ports.Cluster: against the fake, and against the real client over HTTP."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 
 import pytest
-from kubernetes.aio.client import Configuration
 
-from incident_rollback.clients.clock import ApiClock
 from incident_rollback.clients.cluster import KubernetesCluster
 from incident_rollback.clients.connection import Connection
 from incident_rollback.clients.translate import marker_text, to_workload
@@ -101,17 +99,8 @@ class OverHttp:
 
 
 @pytest.fixture
-async def server() -> AsyncGenerator[FakeApiServer]:
-    fake = FakeApiServer()
-    async with fake.serving():
-        yield fake
-
-
-@pytest.fixture
-async def real(server: FakeApiServer) -> AsyncGenerator[OverHttp]:
-    connection = Connection(Configuration(host=server.host), ApiClock())
-    yield OverHttp(KubernetesCluster(connection), server)
-    await connection.close()
+def real(server: FakeApiServer, connection: Connection) -> OverHttp:
+    return OverHttp(KubernetesCluster(connection), server)
 
 
 @pytest.fixture(params=["fake", "real"])

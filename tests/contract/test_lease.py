@@ -1,14 +1,11 @@
 """One suite for ports.Leases: against the fake, and against the real client over HTTP."""
 
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import pytest
-from kubernetes.aio.client import Configuration
 
-from incident_rollback.clients.clock import ApiClock
 from incident_rollback.clients.connection import Connection
 from incident_rollback.clients.lease import KubernetesLeases
 from incident_rollback.domain.lease import LEASE_SECONDS, Lease
@@ -59,17 +56,8 @@ class OverHttp:
 
 
 @pytest.fixture
-async def server() -> AsyncGenerator[FakeApiServer]:
-    fake = FakeApiServer()
-    async with fake.serving():
-        yield fake
-
-
-@pytest.fixture
-async def real(server: FakeApiServer) -> AsyncGenerator[OverHttp]:
-    connection = Connection(Configuration(host=server.host), ApiClock())
-    yield OverHttp(KubernetesLeases(connection, HOME), server)
-    await connection.close()
+def real(server: FakeApiServer, connection: Connection) -> OverHttp:
+    return OverHttp(KubernetesLeases(connection, HOME), server)
 
 
 @pytest.fixture(params=["fake", "real"])

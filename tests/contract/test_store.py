@@ -1,15 +1,12 @@
 """One suite for ports.Store: against the fake, and against the real client over HTTP."""
 
 import logging
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
 import pytest
-from kubernetes.aio.client import Configuration
 
-from incident_rollback.clients.clock import ApiClock
 from incident_rollback.clients.connection import Connection
 from incident_rollback.clients.store import KubernetesStore
 from incident_rollback.crd.v1alpha1 import (
@@ -99,17 +96,8 @@ class OverHttp:
 
 
 @pytest.fixture
-async def server() -> AsyncGenerator[FakeApiServer]:
-    fake = FakeApiServer()
-    async with fake.serving():
-        yield fake
-
-
-@pytest.fixture
-async def real(server: FakeApiServer) -> AsyncGenerator[OverHttp]:
-    connection = Connection(Configuration(host=server.host), ApiClock())
-    yield OverHttp(KubernetesStore(connection, HOME), server)
-    await connection.close()
+def real(server: FakeApiServer, connection: Connection) -> OverHttp:
+    return OverHttp(KubernetesStore(connection, HOME), server)
 
 
 @pytest.fixture(params=["fake", "real"])

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,20 +36,6 @@ RBAC = (
     'patch resource "deployments" in API group "apps" in the namespace "shop"'
 )
 WEBHOOK = 'admission webhook "policy.example" denied the request: containers cannot run as root'
-
-
-@pytest.fixture
-async def server() -> AsyncGenerator[FakeApiServer]:
-    fake = FakeApiServer()
-    async with fake.serving():
-        yield fake
-
-
-@pytest.fixture
-async def connection(server: FakeApiServer) -> AsyncGenerator[Connection]:
-    made = Connection(Configuration(host=server.host), ApiClock())
-    yield made
-    await made.close()
 
 
 def a_kubeconfig(folder: Path, host: str, **user: str) -> Path:

@@ -1,7 +1,6 @@
 """What is behind the references of a template, over HTTP."""
 
 import asyncio
-from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,20 +27,6 @@ PATHS = {
     Reference("PriorityClass", "high"): "/apis/scheduling.k8s.io/v1/priorityclasses/high",
     Reference("RuntimeClass", "gvisor"): "/apis/node.k8s.io/v1/runtimeclasses/gvisor",
 }
-
-
-@pytest.fixture
-async def server() -> AsyncGenerator[FakeApiServer]:
-    fake = FakeApiServer()
-    async with fake.serving():
-        yield fake
-
-
-@pytest.fixture
-async def connection(server: FakeApiServer) -> AsyncGenerator[Connection]:
-    made = Connection(Configuration(host=server.host), ApiClock())
-    yield made
-    await made.close()
 
 
 def an_object(**metadata: Any) -> Json:

@@ -1,12 +1,10 @@
 """The latest Warning Events and the nodes, over HTTP: a help, and in nobody's way."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import pytest
-from kubernetes.aio.client import Configuration
 
-from incident_rollback.clients.clock import ApiClock
 from incident_rollback.clients.connection import Connection
 from incident_rollback.clients.symptoms import read_nodes, read_warnings
 from incident_rollback.domain.raw import Json
@@ -20,20 +18,6 @@ PATIENCE = 60.0
 """Seconds in which even a busy machine answers."""
 HURRY = 0.2
 BACK_OFF = WarningEvent("BackOff", "Back-off restarting failed container", AT)
-
-
-@pytest.fixture
-async def server() -> AsyncGenerator[FakeApiServer]:
-    fake = FakeApiServer()
-    async with fake.serving():
-        yield fake
-
-
-@pytest.fixture
-async def connection(server: FakeApiServer) -> AsyncGenerator[Connection]:
-    made = Connection(Configuration(host=server.host), ApiClock())
-    yield made
-    await made.close()
 
 
 def an_event(of: str, **given: object) -> Json:
