@@ -505,19 +505,56 @@ async def test_without_our_entry_the_answer_s_date_is_the_time(real: OverHttp) -
     assert await real.cluster.restore_template(a_patch(real)) == real.server.at
 
 
-async def test_a_snapshot_takes_three_requests_and_the_whole_selector(real: OverHttp) -> None:
+async def test_a_snapshot_takes_four_requests_and_the_whole_selector(real: OverHttp) -> None:
     expressions = [{"key": "app", "operator": "Exists"}]
     selector = {"matchLabels": {"app": "frontend"}, "matchExpressions": expressions}
-    real.server.faults = [
-        Fault(200, a_deployment(spec={"selector": selector})),
-        Fault(200, {"items": REPLICA_SETS}),
-        Fault(200, {"items": []}),
-    ]
+    real.put(a_deployment(spec={"selector": selector}))
     await real.cluster.read_workload(REF)
-    first, *lists = real.server.seen
-    assert first.path == FRONTEND
+    first, *lists, last = real.server.seen
+    assert first.path == last.path == FRONTEND
     assert {seen.path.rpartition("/")[2] for seen in lists} == {"replicasets", "pods"}
     assert {seen.query["labelSelector"] for seen in lists} == {"app=frontend,app"}
+
+
+LISTS = [Fault(200, {"items": REPLICA_SETS}), Fault(200, {"items": PODS})]
+GONE = Fault(404, status(404, 'deployments.apps "frontend" not found'))
+
+
+def a_version(generation: int, **metadata: str) -> Fault:
+    """The Deployment as it is answered with once."""
+    return Fault(200, a_deployment(metadata={"generation": generation, **metadata}))
+
+
+CHANGED_MEANWHILE = [
+    pytest.param([a_version(4), *LISTS, a_version(4)], 4, id="not changed: one snapshot"),
+    pytest.param(
+        [a_version(4), *LISTS, a_version(5), *LISTS, a_version(5)],
+        5,
+        id="changed while its ReplicaSets were read: all of it is read again",
+    ),
+    pytest.param(
+        [a_version(4), *LISTS, a_version(4, uid="another"), *LISTS, a_version(4, uid="another")],
+        4,
+        id="replaced by another of its name: all of it is read again",
+    ),
+    pytest.param([a_version(4), *LISTS, GONE], None, id="deleted while its pods were read: gone"),
+]
+
+
+@pytest.mark.parametrize(("answers", "generation"), CHANGED_MEANWHILE)
+async def test_a_snapshot_shows_one_moment(
+    real: OverHttp, answers: list[Fault], generation: int | None
+) -> None:
+    real.server.faults = list(answers)
+    workload = await real.cluster.read_workload(REF)
+    assert (workload and workload.generation) == generation
+    assert not real.server.faults
+
+
+async def test_what_never_stands_still_is_not_judged(real: OverHttp) -> None:
+    real.server.faults = [a_version(1), *(f for n in (2, 3, 4) for f in (*LISTS, a_version(n)))]
+    with pytest.raises(UnavailableError, match="changed faster than it can be read"):
+        await real.cluster.read_workload(REF)
 
 
 async def test_which_services_have_a_label(real: OverHttp) -> None:

@@ -59,6 +59,8 @@ IN_APPS: Final = frozenset({"deployments", "replicasets"})
 
 APPLICATION_SECONDS: Final = 1.0
 """An Argo CD Application is a help, and stands in nobody's way for long."""
+SNAPSHOT_TRIES: Final = 3
+"""A Deployment whose spec is changed that often within a moment is left for the next turn."""
 TRIAL_SECONDS: Final = 2.0
 """A slow webhook delays the patch itself; a trial must not double that."""
 
@@ -87,22 +89,42 @@ class KubernetesCluster:
 
     async def read_workload(self, ref: WorkloadRef) -> Workload | None:
         """
-        Return one snapshot: the Deployment first, then its ReplicaSets and pods at once.
+        Return one snapshot: the Deployment, then its ReplicaSets and pods at once.
 
-        What comes later is never older, so the counts may lag behind the pods but the
-        generation that a patch is guarded by is never newer than what it was judged on.
+        They are not older than the Deployment, so the counts may lag behind the pods, but the
+        generation that a patch is guarded by is never newer than what it was judged on.  Nor may
+        they belong to a later one: an old template beside new numbers looks like a revision that
+        was brought back.  So the Deployment is read once more at the end, and all of it again
+        when it was changed meanwhile.
         """
+        deployment = await self._read_deployment(ref)
+        for _ in range(SNAPSHOT_TRIES):
+            if deployment is None:
+                return None
+            before = child(deployment, "metadata")
+            found = await self._read_dependents(ref, deployment)
+            again = await self._read_deployment(ref)
+            after = child(again or {}, "metadata")
+            if all(before.get(key) == after.get(key) for key in ("uid", "generation")):
+                return to_workload(deployment, *found)
+            deployment = again
+        raise UnavailableError(f"{ref} is changed faster than it can be read")
+
+    async def _read_deployment(self, ref: WorkloadRef) -> Json | None:
         answer = await self._connection.call("GET", _path(ref))
-        if answer.status == 404:
-            return None
-        if answer.status != 200:
+        if answer.status not in {200, 404}:
             raise UnavailableError(f"cannot read {ref}: {answer.message}")
-        matching = {"labelSelector": selector_of(answer.json)}
-        replica_sets, pods = await asyncio.gather(
+        return answer.json if answer.status == 200 else None
+
+    async def _read_dependents(
+        self, ref: WorkloadRef, deployment: Json
+    ) -> tuple[Sequence[Json], Sequence[Json]]:
+        """Return the ReplicaSets and the pods that its selector matches."""
+        matching = {"labelSelector": selector_of(deployment)}
+        return await asyncio.gather(
             self._connection.items(_apps(ref.namespace, "replicasets"), matching),
             self._connection.items(_core(ref.namespace, "pods"), matching),
         )
-        return to_workload(answer.json, replica_sets, pods)
 
     async def read_application(self, namespace: str, name: str) -> Json | None:
         """Return an Argo CD Application; None: it is not there, or we may not look at it."""
