@@ -260,7 +260,8 @@ def a_marker(at: datetime = NOW, *, of: IncidentRollback | None = None, uid: str
 
 
 def a_place(**changes: Any) -> Place:
-    return replace(Place("production", "production", "checkout", is_exact=False), **changes)
+    place = Place("production", "production", "checkout", is_exact=False, mapped_by="production")
+    return replace(place, **changes)
 
 
 def an_environment(name: str = "production", *, uid: str = "", **spec: Any) -> RollbackEnvironment:

@@ -504,6 +504,7 @@ GRANTS = {
     (CONTROLLER, "everywhere", "scheduling.k8s.io/priorityclasses", "get"),
     (CONTROLLER, "everywhere", "node.k8s.io/runtimeclasses", "get"),
     (CONTROLLER, "everywhere", "/nodes", "get"),
+    (CONTROLLER, "home", f"{OURS}/rollbackenvironments", "get"),
     (CONTROLLER, "home", f"{OURS}/rollbackenvironments", "list"),
     (CONTROLLER, "home", f"{OURS}/rollbackenvironments/status", "update"),
     (CONTROLLER, "home", "/events", "create"),

@@ -51,13 +51,22 @@ class Store(Protocol):
         ...
 
     async def list_rollbacks(
-        self, *, namespace: str | None = None, fields: str = ""
+        self, *, namespace: str | None = None, fields: str = "", since: str = ""
     ) -> Sequence[IncidentRollback]:
-        """Return the resources of one or all namespaces that match a field selector."""
+        """
+        Return the resources of one or all namespaces that match a field selector.
+
+        `since` is a resourceVersion: what was written up to it is seen, later writes perhaps;
+        "": all that was written up to now, which takes the API server up to 100 ms longer.
+        """
         ...
 
-    async def list_environments(self) -> Sequence[RollbackEnvironment]:
-        """Return the RollbackEnvironments of the home namespace."""
+    async def list_environments(self, *, may_lag: bool = False) -> Sequence[RollbackEnvironment]:
+        """Return the RollbackEnvironments of the home namespace; at once if they may lag a bit."""
+        ...
+
+    async def get_environment(self, name: str) -> RollbackEnvironment | None:
+        """Return a RollbackEnvironment as it is now, or None when there is none."""
         ...
 
     async def save_environment(self, environment: RollbackEnvironment) -> None:

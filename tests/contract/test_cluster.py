@@ -509,11 +509,14 @@ async def test_a_snapshot_takes_four_requests_and_the_whole_selector(real: OverH
     expressions = [{"key": "app", "operator": "Exists"}]
     selector = {"matchLabels": {"app": "frontend"}, "matchExpressions": expressions}
     real.put(a_deployment(spec={"selector": selector}))
+    version = real.server.objects[FRONTEND]["metadata"]["resourceVersion"]
     await real.cluster.read_workload(REF)
     first, *lists, last = real.server.seen
     assert first.path == last.path == FRONTEND
     assert {seen.path.rpartition("/")[2] for seen in lists} == {"replicasets", "pods"}
     assert {seen.query["labelSelector"] for seen in lists} == {"app=frontend,app"}
+    assert {seen.query["resourceVersion"] for seen in lists} == {version}
+    assert {seen.query["resourceVersionMatch"] for seen in lists} == {"NotOlderThan"}
 
 
 LISTS = [Fault(200, {"items": REPLICA_SETS}), Fault(200, {"items": PODS})]

@@ -197,6 +197,8 @@ async def test_environments_are_listed_and_their_status_is_written(world: World)
     await world.store.save_environment(environment.model_copy(update={"status": looked_at}))
     (environment,) = await world.store.list_environments()
     assert environment.status == looked_at
+    assert await world.store.get_environment("default") == environment
+    assert await world.store.get_environment("another") is None
 
 
 async def test_the_status_of_an_environment_that_is_gone_is_dropped(world: World) -> None:
@@ -283,6 +285,21 @@ async def test_lists_come_in_pages_with_their_selector(real: OverHttp) -> None:
     assert len(found) == 3
     assert [seen.path for seen in real.server.seen] == [f"{ALL}/incidentrollbacks"] * 2
     assert {seen.query["fieldSelector"] for seen in real.server.seen} == {"spec.incident.id=i-1"}
+
+
+async def test_a_list_that_need_not_be_the_newest_says_how_old_it_may_be(real: OverHttp) -> None:
+    for name in "abc":
+        await real.store.create(a_manifest(name))
+    real.server.seen.clear()
+    real.server.page = 2
+    assert len(await real.store.list_rollbacks(since="7")) == 3
+    await real.store.list_environments(may_lag=True)
+    await real.store.list_environments()
+    asked = [
+        (seen.query.get("resourceVersion"), seen.query.get("resourceVersionMatch"))
+        for seen in real.server.seen
+    ]
+    assert asked == [("7", "NotOlderThan"), (None, None), ("0", None), (None, None)]
 
 
 async def test_one_that_cannot_be_read_does_not_hide_the_others(

@@ -66,9 +66,9 @@ class FakeApiServer:
     """
     Keeps raw objects by path; reads, lists, creates, replaces, patches, and writes statuses.
 
-    Kinder than the real one: no schema, no admission, no authorization, no history, selectors
-    of equality only, and of JSON patch only `test`, `replace` and `add`.  Each fault in
-    `faults` replaces one answer, in order.
+    Kinder than the real one: no schema, no admission, no authorization, no history, no list that
+    lags, selectors of equality only, and of JSON patch only `test`, `replace` and `add`.  Each
+    fault in `faults` replaces one answer, in order.
     """
 
     objects: dict[str, Json] = field(default_factory=dict[str, Json])
@@ -135,7 +135,7 @@ class FakeApiServer:
             case "GET" if seen.path in self.objects:
                 return 200, _as_asked_for(self.objects[seen.path], seen.headers["accept"])
             case "GET" if seen.path.endswith("s") and self._is_collection(seen.path):
-                return 200, self._list(seen)
+                return self._list(seen)
             case "POST":
                 return self._create(seen)
             case "PATCH" if seen.path in self.objects:
@@ -156,13 +156,19 @@ class FakeApiServer:
         after_version = parts[3:] if parts[0] == "apis" else parts[2:]
         return len(after_version) in {1, 3}
 
-    def _list(self, seen: Seen) -> Json:
+    def _list(self, seen: Seen) -> tuple[int, Json]:
+        if seen.query.get("continue") and seen.query.get("resourceVersion"):
+            return 400, status(
+                400, "specifying resource version is not allowed when using continue"
+            )
+        if seen.query.get("resourceVersionMatch") and not seen.query.get("resourceVersion"):
+            return 400, status(400, "resourceVersionMatch is forbidden without resourceVersion")
         found = [raw for path, raw in self.objects.items() if _is_in(path, seen.path)]
         chosen = [raw for raw in found if _is_selected(raw, seen.query)]
         start = int(seen.query.get("continue", "0"))
         end = start + min(self.page, int(seen.query.get("limit", "500")))
         more = {"continue": str(end)} if end < len(chosen) else {}
-        return {"kind": "List", "metadata": more, "items": chosen[start:end]}
+        return 200, {"kind": "List", "metadata": more, "items": chosen[start:end]}
 
     def _create(self, seen: Seen) -> tuple[int, Json]:
         path = f"{seen.path}/{seen.body['metadata']['name']}"

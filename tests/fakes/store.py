@@ -31,6 +31,8 @@ class FakeStore:
     environments: dict[str, RollbackEnvironment] = field(
         default_factory=dict[str, RollbackEnvironment]
     )
+    lagging: dict[str, RollbackEnvironment] | None = None
+    """What a list of environments shows that may lag; None: as they are."""
     manifests: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
     """Every manifest that became a resource, as it came."""
     calls: list[str] = field(default_factory=list[str])
@@ -85,8 +87,9 @@ class FakeStore:
         return saved
 
     async def list_rollbacks(
-        self, *, namespace: str | None = None, fields: str = ""
+        self, *, namespace: str | None = None, fields: str = "", since: str = ""
     ) -> Sequence[IncidentRollback]:
+        del since  # Nothing lags here.
         self._called("list")
         return [
             rollback
@@ -94,9 +97,14 @@ class FakeStore:
             if namespace in {None, home} and is_selected(rollback, fields)
         ]
 
-    async def list_environments(self) -> Sequence[RollbackEnvironment]:
+    async def list_environments(self, *, may_lag: bool = False) -> Sequence[RollbackEnvironment]:
         self._called("list environments")
-        return [self.environments[name] for name in sorted(self.environments)]
+        seen = self.lagging if may_lag and self.lagging is not None else self.environments
+        return [seen[name] for name in sorted(seen)]
+
+    async def get_environment(self, name: str) -> RollbackEnvironment | None:
+        self._called("get environment")
+        return self.environments.get(name)
 
     async def save_environment(self, environment: RollbackEnvironment) -> None:
         self._called("save environment")

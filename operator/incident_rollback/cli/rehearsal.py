@@ -175,15 +175,20 @@ class _ReadOnlyStore:
         return rollback
 
     async def list_rollbacks(
-        self, *, namespace: str | None = None, fields: str = ""
+        self, *, namespace: str | None = None, fields: str = "", since: str = ""
     ) -> Sequence[IncidentRollback]:
         found: Sequence[IncidentRollback] = await self.lookout.on(
-            self.store.list_rollbacks(namespace=namespace, fields=fields)
+            self.store.list_rollbacks(namespace=namespace, fields=fields, since=since)
         )
         return found
 
-    async def list_environments(self) -> Sequence[RollbackEnvironment]:
+    async def list_environments(self, *, may_lag: bool = False) -> Sequence[RollbackEnvironment]:
+        del may_lag  # Nobody is in such a hurry here.
         found: Sequence[RollbackEnvironment] = await self.lookout.on(self.store.list_environments())
+        return found
+
+    async def get_environment(self, name: str) -> RollbackEnvironment | None:
+        found: RollbackEnvironment | None = await self.lookout.on(self.store.get_environment(name))
         return found
 
     async def save_environment(self, environment: RollbackEnvironment) -> None:

@@ -11,6 +11,7 @@ from incident_rollback.clients.connection import (
     MAX_MESSAGE,
     Answer,
     Connection,
+    not_older_than,
     resource_path,
 )
 from incident_rollback.clients.referents import read_referents
@@ -120,7 +121,10 @@ class KubernetesCluster:
         self, ref: WorkloadRef, deployment: Json
     ) -> tuple[Sequence[Json], Sequence[Json]]:
         """Return the ReplicaSets and the pods that its selector matches."""
-        matching = {"labelSelector": selector_of(deployment)}
+        matching = {
+            "labelSelector": selector_of(deployment),
+            **not_older_than(text(child(deployment, "metadata"), "resourceVersion")),
+        }
         return await asyncio.gather(
             self._connection.items(_apps(ref.namespace, "replicasets"), matching),
             self._connection.items(_core(ref.namespace, "pods"), matching),

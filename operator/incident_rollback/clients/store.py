@@ -6,7 +6,12 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from incident_rollback.clients.connection import Answer, Connection, resource_path
+from incident_rollback.clients.connection import (
+    Answer,
+    Connection,
+    not_older_than,
+    resource_path,
+)
 from incident_rollback.crd.v1alpha1 import (
     ENVIRONMENTS,
     FIELD_MANAGER,
@@ -76,17 +81,25 @@ class KubernetesStore:
         return None if answer.status == 404 else _read(IncidentRollback, _accepted(answer))
 
     async def list_rollbacks(
-        self, *, namespace: str | None = None, fields: str = ""
+        self, *, namespace: str | None = None, fields: str = "", since: str = ""
     ) -> Sequence[IncidentRollback]:
         """Return the resources that match a field selector; what is no such resource is logged."""
         query = {"fieldSelector": fields} if fields else {}
-        found = await self._connection.items(_path(ROLLBACKS, namespace), query)
+        found = await self._connection.items(
+            _path(ROLLBACKS, namespace), {**query, **not_older_than(since)}
+        )
         return _readable(IncidentRollback, found)
 
-    async def list_environments(self) -> Sequence[RollbackEnvironment]:
+    async def list_environments(self, *, may_lag: bool = False) -> Sequence[RollbackEnvironment]:
         """Return the RollbackEnvironments of the home namespace."""
-        found = await self._connection.items(_path(ENVIRONMENTS, self._home))
+        query = {"resourceVersion": "0"} if may_lag else {}
+        found = await self._connection.items(_path(ENVIRONMENTS, self._home), query)
         return _readable(RollbackEnvironment, found)
+
+    async def get_environment(self, name: str) -> RollbackEnvironment | None:
+        """Return the RollbackEnvironment, or None when there is none."""
+        answer = await self._connection.call("GET", _path(ENVIRONMENTS, self._home, name))
+        return None if answer.status == 404 else _read(RollbackEnvironment, _accepted(answer))
 
     async def save_environment(self, environment: RollbackEnvironment) -> None:
         """Write the status of an environment; a conflict is left for the next round."""

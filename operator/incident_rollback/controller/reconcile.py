@@ -22,6 +22,7 @@ from incident_rollback.crd.v1alpha1 import (
     IncidentRollback,
     IncidentRollbackStatus,
     Phase,
+    RollbackEnvironment,
 )
 from incident_rollback.domain import preflight, timeline
 from incident_rollback.domain.caps import over_the_cap
@@ -136,8 +137,17 @@ class Reconciler:
 
         Raises TransientError when the API server did not answer; nothing is lost by that.
         """
-        seen = await self._observe(_as_remembered(self._with_results(rollback), memory), memory)
-        seen, move = await self._decide(seen)
+        known = _as_remembered(self._with_results(rollback), memory)
+        is_first = rollback.status.phase is Phase.PENDING and memory.place is None
+        seen, move = await self._decide(await self._observe(known, memory, may_lag=is_first))
+        if (
+            is_first
+            and not isinstance(move, Claim)
+            and seen.place != await self._place(known, memory)
+        ):
+            # A mapping that lags is good enough to go on with, for it is looked at again before
+            # the patch.  It is not good enough to say no.
+            seen, move = await self._decide(await self._observe(known, memory))
         if isinstance(move, Claim) and self._is_forgetful(seen, memory):
             seen = replace(seen, facts=await self._ask(rollback, memory))
             move = decide(seen)
@@ -187,7 +197,10 @@ class Reconciler:
 
     # --- observe ---
 
-    async def _observe(self, rollback: IncidentRollback, memory: Memory) -> Observation:
+    async def _observe(
+        self, rollback: IncidentRollback, memory: Memory, *, may_lag: bool = False
+    ) -> Observation:
+        """Read what a decision rests on; the mapping that is read may lag, if it may."""
         now = self.clock.now()
         phase = rollback.status.phase
         if phase in FINAL_PHASES and not _is_held(rollback.status):
@@ -198,7 +211,7 @@ class Reconciler:
             return await self._observe_patched(rollback, memory)
         try:
             environments, others, facts = await asyncio.gather(
-                self.store.list_environments(),
+                self.store.list_environments(may_lag=may_lag),
                 self._others(rollback),
                 self._facts(rollback, memory),
             )
@@ -209,7 +222,8 @@ class Reconciler:
         seen = Observation(rollback, now, denied=memory.denied, others=others, facts=facts)
         if isinstance(place, Place):
             memory.place = place
-            seen = replace(seen, place=place, others=await self._with_this_hour(others, place))
+            others = await self._with_this_hour(rollback, others, place)
+            seen = replace(seen, place=place, others=others)
         else:
             seen = replace(seen, hindrance=place)
         return await self._with_workload(seen)
@@ -293,24 +307,37 @@ class Reconciler:
 
     async def _others(self, rollback: IncidentRollback) -> Sequence[IncidentRollback]:
         """Return those that have claimed and not ended, and those of the same incident."""
-        queries = [self.store.list_rollbacks(fields="status.phase=RollingBack")]
+        since = rollback.metadata.resource_version
+        queries = [self._claimed(rollback)]
         if rollback.spec.incident is not None:
             value = _field_value(rollback.spec.incident.id)
             queries.append(
                 self.store.list_rollbacks(
-                    namespace=rollback.metadata.namespace, fields=f"spec.incident.id={value}"
+                    namespace=rollback.metadata.namespace,
+                    fields=f"spec.incident.id={value}",
+                    since=since,
                 )
             )
         found = await asyncio.gather(*queries)
         return [r for r in _distinct(*found) if r.metadata.uid != rollback.metadata.uid]
 
+    async def _claimed(self, rollback: IncidentRollback) -> Sequence[IncidentRollback]:
+        """
+        Return those that have claimed and not ended, all that did before this one was written.
+
+        Of two claims the later one sees the earlier one so, and that is what is needed.
+        """
+        since = rollback.metadata.resource_version
+        return await self.store.list_rollbacks(fields="status.phase=RollingBack", since=since)
+
     async def _with_this_hour(
-        self, others: Sequence[IncidentRollback], place: Place
+        self, rollback: IncidentRollback, others: Sequence[IncidentRollback], place: Place
     ) -> Sequence[IncidentRollback]:
         """Add what counts for the hour; nobody pays for that list where no hour is bounded."""
         if place.policy.max_per_hour is None:
             return others
-        queries = (self.store.list_rollbacks(fields=fields) for fields in _fields_of(place))
+        since = rollback.metadata.resource_version
+        queries = (self.store.list_rollbacks(fields=f, since=since) for f in _fields_of(place))
         return _distinct(others, *await asyncio.gather(*queries))
 
     async def _facts(self, rollback: IncidentRollback, memory: Memory) -> IncidentFacts | None:
@@ -445,10 +472,10 @@ class Reconciler:
     ) -> tuple[IncidentRollback | None, float]:
         """Patch the template, guarded by what was just observed; say when to look again."""
         assert seen.workload is not None  # noqa: S101  # a claim and a restore rest on one
-        if await self._is_held_back(seen, seen.workload):
-            return seen.rollback, 0.0  # The next turn says why.
-        memory.denied = None
         try:
+            if await self._is_held_back(seen, seen.workload):
+                return seen.rollback, 0.0  # The next turn says why.
+            memory.denied = None
             with span("patch"):
                 await self.cluster.restore_template(self._patch(seen, seen.workload, revision))
         except StaleReadError:
@@ -482,18 +509,24 @@ class Reconciler:
         return True
 
     async def _is_held_back(self, seen: Observation, workload: Workload) -> bool:
-        """Right before the patch, look once more at the red switch and at who has claimed."""
+        """Right before the patch, look once more at the mapping and at who has claimed."""
         environments, claimed = await asyncio.gather(
-            self.store.list_environments(),
-            self.store.list_rollbacks(fields="status.phase=RollingBack"),
+            self._environments_of(seen.place), self._claimed(seen.rollback)
         )
         place = find_place(seen.rollback, environments, self.home)
-        if not isinstance(place, Place) or place.suspended_by:
+        if not isinstance(place, Place) or place != seen.place or place.suspended_by:
             return True
         if preflight.busy(replace(seen, others=claimed), workload) is not None:
             return True
-        others = await self._with_this_hour(claimed, place)
-        return over_the_cap(replace(seen, place=place, others=others)) is not None
+        others = await self._with_this_hour(seen.rollback, claimed, place)
+        return over_the_cap(replace(seen, others=others)) is not None
+
+    async def _environments_of(self, place: Place | None) -> Sequence[RollbackEnvironment]:
+        """Return what maps a place, as it is now; where nothing did, all that there is."""
+        if place is None or not place.mapped_by:
+            return await self.store.list_environments()
+        found = await self.store.get_environment(place.mapped_by)
+        return [found] if found is not None else []
 
     def _patch(self, seen: Observation, workload: Workload, revision: Revision) -> TemplatePatch:
         metadata = seen.rollback.metadata

@@ -31,6 +31,8 @@ class Place:
     is_exact: bool
     """The name was given by an entry or a targetRef: no label is looked for."""
     policy: Policy = DEFAULT_POLICY
+    mapped_by: str = ""
+    """The name of the RollbackEnvironment; "" for a targetRef that none speaks of."""
     suspended_by: str = ""
     """`namespace/name` of the RollbackEnvironment whose red switch is on; "" when none is."""
 
@@ -116,6 +118,7 @@ def _place_of_service(
         name=entry.name if entry else name,
         is_exact=entry is not None,
         policy=owner.spec.policy,
+        mapped_by=owner.metadata.name,
         suspended_by=_switch(owner),
     )
 
@@ -144,6 +147,7 @@ def _place_of_target(
         name=target.name,
         is_exact=True,
         policy=owner.spec.policy,
+        mapped_by=owner.metadata.name,
         suspended_by=_switch(owner),
     )
 

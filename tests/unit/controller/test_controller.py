@@ -206,8 +206,10 @@ class LatecomerStore(FakeStore):
 
     late: Callable[[], None] | None = None
 
-    async def list_rollbacks(self, *, namespace: str | None = None, fields: str = "") -> Any:
-        listed = await super().list_rollbacks(namespace=namespace, fields=fields)
+    async def list_rollbacks(
+        self, *, namespace: str | None = None, fields: str = "", since: str = ""
+    ) -> Any:
+        listed = await super().list_rollbacks(namespace=namespace, fields=fields, since=since)
         if self.late is not None:
             self.late()
         return listed

@@ -305,7 +305,7 @@ async def test_killed_at_any_call_it_is_patched_once_and_told_once(is_after: boo
 
 @dataclass
 class HookedStore(FakeStore):
-    """Does something before a save, or before the environments are listed; each once."""
+    """Does something before a save, or before the mapping is read; each once."""
 
     before_save: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     before_environments: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
@@ -315,10 +315,17 @@ class HookedStore(FakeStore):
             self.before_save.pop(0)()
         return await super().save(rollback)
 
-    async def list_environments(self) -> Any:
+    async def list_environments(self, *, may_lag: bool = False) -> Any:
+        self._look()
+        return await super().list_environments(may_lag=may_lag)
+
+    async def get_environment(self, name: str) -> Any:
+        self._look()
+        return await super().get_environment(name)
+
+    def _look(self) -> None:
         if self.before_environments:
             self.before_environments.pop(0)()
-        return await super().list_environments()
 
 
 @dataclass
@@ -371,6 +378,46 @@ async def test_suspended_between_claim_and_patch_nothing_is_patched() -> None:
     await world.until_settled()
     assert len(world.cluster.restored) == 1
     assert world.told[1:] == [RESTORED, BACK]
+
+
+@in_fast_time
+async def test_a_claim_on_a_mapping_that_lagged_is_not_patched_for() -> None:
+    world = HookedWorld()
+    world.hooked.lagging = dict(world.hooked.environments)
+    suspend(world)
+    await world.turn()
+    assert (world.stored.status.phase, world.cluster.restored) == (Phase.ROLLING_BACK, [])
+    assert outcome((await world.turn()).move) == "Wait Suspended"
+
+
+@in_fast_time
+async def test_nothing_is_refused_on_a_mapping_that_lags() -> None:
+    world = HookedWorld()
+    world.hooked.lagging = {}
+    assert outcome((await world.turn()).move) == "Claim 1"
+    assert len(world.cluster.restored) == 1
+
+
+@in_fast_time
+async def test_unmapped_between_claim_and_patch_nothing_is_patched() -> None:
+    world = HookedWorld()
+    world.hooked.before_environments = [lambda: None, world.hooked.environments.clear]
+    await world.turn()
+    assert world.cluster.restored == []
+    assert outcome((await world.turn()).move) == "Wait EnvironmentNotMapped"
+
+
+@in_fast_time
+async def test_may_not_read_the_mapping_again_nothing_is_patched_and_it_is_told() -> None:
+    world = HookedWorld()
+
+    def deny() -> None:
+        raise ForbiddenError("may not get rollbackenvironments")
+
+    world.hooked.before_environments = [lambda: None, deny]
+    await world.turn()
+    assert world.cluster.restored == []
+    assert world.reason == "PermissionMissing"
 
 
 @in_fast_time
@@ -1166,7 +1213,7 @@ async def test_a_namespace_that_is_not_listed_reaches_no_incident() -> None:
 @in_fast_time
 async def test_a_namespace_that_is_not_listed_reaches_no_incident_by_failing_or_deleting() -> None:
     world = World(ELSEWHERE)
-    world.store.failing = [ForbiddenError("may not list environments")]
+    world.store.failing = [ForbiddenError("may not list environments")] * 3
     await world.turn()
     assert world.reason == "PermissionMissing"
     await world.turn()

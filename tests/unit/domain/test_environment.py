@@ -30,35 +30,40 @@ def mapped(namespace: str | None = None, **spec: Any) -> RollbackEnvironment:
     return an_environment(services=({"name": "Checkout API", "workload": workload},), **spec)
 
 
+def a_target(**changes: Any) -> Place:
+    """Return where a targetRef of the namespace shop points."""
+    return a_place(**{"environment": "", "namespace": "shop", "is_exact": True, **changes})
+
+
 PLACES = [
     pytest.param(
         asked("Check Out", "Production"),
         [PRODUCTION],
-        Place("production", "production", "check-out", is_exact=False),
+        a_place(name="check-out"),
         id="names are compared as DNS labels",
     ),
     pytest.param(
         asked(),
         [an_environment(namespace="shop", policy=CAREFUL)],
-        Place("production", "shop", "checkout", is_exact=False, policy=CAREFUL),
+        a_place(namespace="shop", policy=CAREFUL),
         id="an environment with a namespace and a policy of its own",
     ),
     pytest.param(
         asked("checkout  api"),
         [mapped()],
-        Place("production", "production", "checkout-v2", is_exact=True),
+        a_place(name="checkout-v2", is_exact=True),
         id="a service with an entry",
     ),
     pytest.param(
         asked("checkout api"),
         [mapped("shop")],
-        Place("production", "shop", "checkout-v2", is_exact=True),
+        a_place(namespace="shop", name="checkout-v2", is_exact=True),
         id="an entry in another namespace",
     ),
     pytest.param(
         asked(environment="Staging 2"),
         [PRODUCTION, ANY],
-        Place("staging-2", "staging-2", "checkout", is_exact=False),
+        a_place(environment="staging-2", namespace="staging-2", mapped_by="any"),
         id='"*" is whatever no other object names',
     ),
     pytest.param(
@@ -73,33 +78,31 @@ PLACES = [
     pytest.param(
         a_rollback(target_ref=TARGET, namespace="shop"),
         [],
-        Place("", "shop", "checkout", is_exact=True),
+        a_target(mapped_by=""),
         id="a target: its own namespace, under the defaults",
     ),
     pytest.param(
         a_rollback(target_ref=TARGET, namespace="shop"),
         [an_environment(namespace="shop", policy=CAREFUL), ANY],
-        Place("", "shop", "checkout", is_exact=True, policy=CAREFUL),
+        a_target(policy=CAREFUL),
         id="a target: under the policy of what maps to its namespace",
     ),
     pytest.param(
         a_rollback(target_ref=TARGET, namespace="production"),
         [an_environment(suspend=True)],
-        Place(
-            "", "production", "checkout", is_exact=True, suspended_by="incident-rollback/production"
-        ),
+        a_target(namespace="production", suspended_by="incident-rollback/production"),
         id="a target: the environment of that name, and its red switch",
     ),
     pytest.param(
         a_rollback(target_ref=TARGET, namespace="shop"),
         [an_environment("any", environments=("*",), policy=CAREFUL)],
-        Place("", "shop", "checkout", is_exact=True, policy=CAREFUL),
+        a_target(mapped_by="any", policy=CAREFUL),
         id='a target: "*" maps to each namespace',
     ),
     pytest.param(
         a_rollback(target_ref=TARGET, namespace="shop"),
         [an_environment("any", environments=("*",), namespace="elsewhere", policy=CAREFUL)],
-        Place("", "shop", "checkout", is_exact=True),
+        a_target(mapped_by=""),
         id='a target: "*" with a namespace maps to that one alone',
     ),
     pytest.param(
@@ -111,13 +114,13 @@ PLACES = [
             ),
             ANY,
         ],
-        Place("", "shop", "checkout", is_exact=True, suspended_by="incident-rollback/production"),
+        a_target(suspended_by="incident-rollback/production"),
         id="a target: an entry that leads to it counts, so that its red switch holds",
     ),
     pytest.param(
         a_rollback(target_ref=TARGET, namespace="shop"),
         [an_environment("staging", policy=CAREFUL)],
-        Place("", "shop", "checkout", is_exact=True),
+        a_target(mapped_by=""),
         id="a target: an environment of another name does not map to it",
     ),
 ]
