@@ -68,6 +68,8 @@ _DENIED: Final = re.compile(
     r'User "(?P<user>.+?)" cannot (?P<verb>\S+) resource "(?P<resource>.+?)"'
     r' in API group "(?P<group>.*?)"(?: in the namespace "(?P<namespace>.+?)")?'
 )
+_NOT_READY: Final = "not yet ready to handle request"
+"""How admission says no while the API server starts; source: apiserver pkg/admission/plugin."""
 _UNREADABLE: Final = (
     ConfigException,
     yaml.YAMLError,
@@ -402,6 +404,8 @@ def _raise_error(method: str, answer: Answer) -> None:
             return
         case 401:
             raise UnavailableError("the API server does not accept our token")
+        case 403 if _NOT_READY in answer.message:
+            raise UnavailableError("the API server is starting: admission is not ready yet")
         case 403:
             raise _refusal(method, answer)
         case 409:

@@ -35,6 +35,7 @@ RBAC = (
     'deployments.apps "frontend" is forbidden: User "system:serviceaccount:ir:controller" cannot '
     'patch resource "deployments" in API group "apps" in the namespace "shop"'
 )
+STARTING = 'deployments.apps "frontend" is forbidden: not yet ready to handle request'
 WEBHOOK = 'admission webhook "policy.example" denied the request: containers cannot run as root'
 
 
@@ -96,6 +97,8 @@ ERRORS = [
                  id="403 by quota"),
     pytest.param("PATCH", Fault(403, "<html>proxy</html>"), ForbiddenError,
                  id="403 by something in between"),
+    pytest.param("PATCH", Fault(403, status(403, STARTING)), UnavailableError,
+                 id="403 by admission while the API server starts: no verdict"),
     pytest.param("PATCH", Fault(409, status(409, "modified")), ConflictError, id="409"),
     pytest.param("PATCH", Fault(415, status(415, "no")), InvalidRequestError, id="another 4xx"),
     pytest.param("GET", Fault(410, status(410, "too old")), UnavailableError, id="410"),
