@@ -19,6 +19,7 @@ from tests.sandbox.components import Component
 from tests.sandbox.errors import SandboxError
 from tests.sandbox.firehydrant import StandIn
 from tests.sandbox.sandbox import HOME_NAMESPACE, Sandbox
+from tests.sandbox.workloads import GOOD_IMAGE, OLDER_IMAGE, a_deployment
 
 SHOWN_COMPONENTS = 3
 SHOWN_LINES = 40
@@ -102,6 +103,15 @@ def set_stage(operator: Operator, namespace: str) -> Generator[SetStage]:
 def stage(set_stage: SetStage) -> Stage:
     """`checkout` of 3 pods, healthy on nginx:1.18.0, in an environment of its own."""
     return set_stage()
+
+
+@pytest.fixture
+def good_and_better(set_stage: SetStage) -> Stage:
+    """A stage with two good revisions: 1 is older, 2 is live."""
+    stage = set_stage(a_deployment(image=OLDER_IMAGE))
+    stage.deploy(GOOD_IMAGE)
+    stage.wait_complete()
+    return stage
 
 
 @pytest.hookimpl(wrapper=True)

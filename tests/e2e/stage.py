@@ -22,7 +22,17 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from tests.e2e import shifted
-from tests.sandbox.api import ApiError, Json, path_to
+from tests.e2e.admission import (
+    AWAY,
+    BY_US,
+    CHANGES,
+    FIELD_MANAGER,
+    FOR_REAL,
+    an_absent_webhook,
+    is_away,
+    webhook_path,
+)
+from tests.sandbox.api import Json, path_to
 from tests.sandbox.audit import AuditRecord
 from tests.sandbox.components import Component, base_environment
 from tests.sandbox.firehydrant import Delivery, Entry, StandIn
@@ -38,7 +48,6 @@ ROOT: Final = Path(__file__).parents[2]
 API_VERSION: Final = "incidentrollback.dev/v1alpha1"
 ROLLBACKS: Final = "incidentrollbacks"
 ENVIRONMENTS: Final = "rollbackenvironments"
-ADMISSION: Final = "admissionregistration.k8s.io/v1"
 
 CONTROLLER_ACCOUNT: Final = "incident-rollback-controller"
 BRIDGE_ACCOUNT: Final = "incident-rollback-bridge"
@@ -55,11 +64,6 @@ QUICK: Final[Mapping[str, Any]] = {
     "cooldownSeconds": 0,
 }
 """The policy of a stage, unless a test gives other values."""
-FIELD_MANAGER: Final = "incident-rollback"
-HELD: Final = http.client.INTERNAL_SERVER_ERROR
-"""What the API server answers to a patch that `hold_patches` holds up."""
-NOWHERE: Final = "https://127.0.0.1:1/"
-"""Nobody listens there."""
 SHOWN_LINES: Final = 40
 NO_SHIFT: Final = timedelta(0)
 
@@ -331,37 +335,8 @@ class Stage:
         and acts as soon as `let_patches` takes the webhook back.  Dry runs pass, and so does what
         others write.
         """
-        by_us = "has(request.options.fieldManager) && request.options.fieldManager"
-        webhook = {
-            "name": "hold.example.com",
-            "clientConfig": {"url": NOWHERE},
-            "failurePolicy": "Fail",
-            "sideEffects": "None",
-            "admissionReviewVersions": ["v1"],
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.namespace}},
-            "rules": [
-                {
-                    "apiGroups": ["apps"],
-                    "apiVersions": ["v1"],
-                    "operations": ["UPDATE"],
-                    "resources": ["deployments"],
-                }
-            ],
-            "matchConditions": [
-                {"name": "by-us", "expression": f"{by_us} == '{FIELD_MANAGER}'"},
-                {"name": "for-real", "expression": "!(has(request.dryRun) && request.dryRun)"},
-            ],
-        }
-        name = self._hold_path.rpartition("/")[2]
-        self.sandbox.api.apply(
-            self._hold_path,
-            {
-                "apiVersion": ADMISSION,
-                "kind": "ValidatingWebhookConfiguration",
-                "metadata": {"name": name},
-                "webhooks": [webhook],
-            },
-        )
+        webhook = an_absent_webhook("hold", self.namespace, CHANGES, BY_US, FOR_REAL)
+        self.sandbox.api.apply(self._hold_path, webhook)
         wait_for(self._is_held, f"patches of {self.namespace}/{self.name} to be held up")
 
     def let_patches(self) -> None:
@@ -417,7 +392,7 @@ class Stage:
         self.sandbox.audit.wait_for(
             lambda record: (
                 self._is_patch(record)
-                and record.code == HELD
+                and record.code == AWAY
                 and uid in str(record.request_object)  # The marker names it.
             ),
             f"a patch of {name} to be held up; the controller said\n{self.operator.log()}",
@@ -557,19 +532,12 @@ class Stage:
 
     @property
     def _hold_path(self) -> str:
-        name = f"hold-{self.namespace}"
-        return path_to(ADMISSION, "validatingwebhookconfigurations", name=name)
+        return webhook_path(f"hold-{self.namespace}")
 
     def _is_held(self) -> bool:
         """Say whether a patch under the operator's name would be held up; this one is empty."""
         path = path_to(APPS, "deployments", self.namespace, self.name)
-        try:
-            self.sandbox.api.patch(path, {}, fieldManager=FIELD_MANAGER)
-        except ApiError as error:
-            if error.status != HELD:
-                raise
-            return True
-        return False
+        return is_away(lambda: self.sandbox.api.patch(path, {}, fieldManager=FIELD_MANAGER))
 
     def _grant(self, verbs: list[str]) -> None:
         path = path_to("rbac.authorization.k8s.io/v1", "roles", self.namespace, TARGET_ROLE)

@@ -5,63 +5,49 @@ The policies are the API server's own (ValidatingAdmissionPolicy, MutatingAdmiss
 for one namespace.
 """
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Final
 
 import pytest
 
+from tests.e2e.admission import (
+    BY_US,
+    CHANGES,
+    DRY_RUN,
+    FIELD_MANAGER,
+    a_policy,
+    an_absent_webhook,
+    here,
+    in_force,
+    is_away,
+    webhook_path,
+)
 from tests.e2e.conftest import SetStage
-from tests.e2e.stage import FIELD_MANAGER, HELD, NOWHERE, Stage, condition
+from tests.e2e.stage import Stage, condition
 from tests.sandbox.api import ApiError, Json, path_to
 from tests.sandbox.simulation import BROKEN_IMAGE
 from tests.sandbox.waiting import wait_for
 from tests.sandbox.workloads import APPS, GOOD_IMAGE, a_deployment, images_of, revision_of
 
-ADMISSION: Final = "admissionregistration.k8s.io/v1"
 BETTER_IMAGE: Final = "nginx:1.20.0"
-UPDATES: Final = {
-    "apiGroups": ["apps"],
-    "apiVersions": ["v1"],
-    "operations": ["UPDATE"],
-    "resources": ["deployments"],
-}
-"""What the policies and webhooks of this page are about."""
-DRY_RUN: Final = {"name": "dry-run", "expression": "has(request.dryRun) && request.dryRun"}
 
 
-def here(stage: Stage) -> Json:
-    return {"matchLabels": {"kubernetes.io/metadata.name": stage.namespace}}
-
-
-@contextmanager
-def a_policy_against(stage: Stage, image: str) -> Generator[None]:
+def a_policy_against(stage: Stage, image: str) -> AbstractContextManager[None]:
     """Forbid an image in the stage's Deployments, as soon as the API server obeys."""
-    paths = [
-        path_to(ADMISSION, kind, name=stage.namespace)
-        for kind in ("validatingadmissionpolicies", "validatingadmissionpolicybindings")
-    ]
-    metadata = {"name": stage.namespace}
     expression = f"object.spec.template.spec.containers.all(c, c.image != '{image}')"
-    policy = {
-        "metadata": metadata,
-        "spec": {
-            "matchConstraints": {"resourceRules": [UPDATES], "namespaceSelector": here(stage)},
-            "validations": [{"expression": expression, "message": f"{image} is not signed"}],
+    spec = {
+        "matchConstraints": {
+            "resourceRules": [CHANGES],
+            "namespaceSelector": here(stage.namespace),
         },
+        "validations": [{"expression": expression, "message": f"{image} is not signed"}],
     }
-    binding = {
-        "metadata": metadata,
-        "spec": {"policyName": stage.namespace, "validationActions": ["Deny"]},
-    }
-    for path, body in zip(paths, (policy, binding), strict=True):
-        stage.sandbox.api.create(path.rpartition("/")[0], body)
-    try:
-        wait_for(lambda: is_refused(stage, image), f"the API server to refuse {image}")
-        yield
-    finally:
-        for path in paths:
-            stage.sandbox.api.delete(path)
+    return in_force(
+        stage.sandbox.api,
+        a_policy("validating", stage.namespace, spec, {"validationActions": ["Deny"]}),
+        lambda: is_refused(stage, image),
+        f"the API server to refuse {image}",
+    )
 
 
 def is_refused(stage: Stage, image: str) -> bool:
@@ -163,44 +149,16 @@ def test_a_webhook_that_cannot_answer_a_dry_run_refuses_nothing(stage: Stage) ->
     assert len(stage.patches()) == 1
 
 
-@contextmanager
-def no_dry_runs(stage: Stage) -> Generator[None]:
+def no_dry_runs(stage: Stage) -> AbstractContextManager[None]:
     """Have a webhook that is asked about dry runs alone, and is away."""
-    name = f"dry-runs-{stage.namespace}"
-    path = path_to(ADMISSION, "validatingwebhookconfigurations", name=name)
-    webhook = {
-        "name": "dry-runs.example.com",
-        "clientConfig": {"url": NOWHERE},
-        "failurePolicy": "Fail",
-        "sideEffects": "None",
-        "admissionReviewVersions": ["v1"],
-        "namespaceSelector": here(stage),
-        "rules": [UPDATES],
-        "matchConditions": [DRY_RUN],
-    }
-    body = {
-        "apiVersion": ADMISSION,
-        "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": name},
-        "webhooks": [webhook],
-    }
-    stage.sandbox.api.apply(path, body)
-    try:
-        wait_for(lambda: is_untriable(stage), "the API server to ask the webhook")
-        yield
-    finally:
-        stage.sandbox.api.delete(path)
-
-
-def is_untriable(stage: Stage) -> bool:
+    webhook = an_absent_webhook("dry-runs", stage.namespace, CHANGES, DRY_RUN)
     path = path_to(APPS, "deployments", stage.namespace, stage.name)
-    try:
-        stage.sandbox.api.patch(path, {}, dryRun="All")
-    except ApiError as error:
-        if error.status != HELD:
-            raise
-        return True
-    return False
+    return in_force(
+        stage.sandbox.api,
+        {webhook_path(webhook["metadata"]["name"]): webhook},
+        lambda: is_away(lambda: stage.sandbox.api.patch(path, {}, dryRun="All")),
+        "the API server to ask the webhook",
+    )
 
 
 @pytest.mark.scenario("P12")
@@ -220,40 +178,28 @@ def test_what_would_change_nothing_is_refused_before_anything_is_claimed(stage: 
     assert "Nothing was changed." in note
 
 
-@contextmanager
-def the_image_kept(stage: Stage) -> Generator[None]:
+def the_image_kept(stage: Stage) -> AbstractContextManager[None]:
     """Have the operator's writes changed on their way: the image stays what it was."""
-    paths = [
-        path_to(ADMISSION, kind, name=stage.namespace)
-        for kind in ("mutatingadmissionpolicies", "mutatingadmissionpolicybindings")
-    ]
-    metadata = {"name": stage.namespace}
-    by_us = "has(request.options.fieldManager) && request.options.fieldManager"
     kept = (
         '[JSONPatch{op: "replace", path: "/spec/template/spec/containers/0/image", '
         "value: oldObject.spec.template.spec.containers[0].image}]"
     )
-    policy: Json = {
-        "metadata": metadata,
-        "spec": {
-            "matchConstraints": {"resourceRules": [UPDATES], "namespaceSelector": here(stage)},
-            "matchConditions": [
-                {"name": "by-us", "expression": f"{by_us} == '{FIELD_MANAGER}'"},
-            ],
-            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": kept}}],
-            "failurePolicy": "Fail",
-            "reinvocationPolicy": "Never",
+    spec: Json = {
+        "matchConstraints": {
+            "resourceRules": [CHANGES],
+            "namespaceSelector": here(stage.namespace),
         },
+        "matchConditions": [BY_US],
+        "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": kept}}],
+        "failurePolicy": "Fail",
+        "reinvocationPolicy": "Never",
     }
-    binding: Json = {"metadata": metadata, "spec": {"policyName": stage.namespace}}
-    for path, body in zip(paths, (policy, binding), strict=True):
-        stage.sandbox.api.create(path.rpartition("/")[0], body)
-    try:
-        wait_for(lambda: is_kept(stage), "the API server to keep the image")
-        yield
-    finally:
-        for path in paths:
-            stage.sandbox.api.delete(path)
+    return in_force(
+        stage.sandbox.api,
+        a_policy("mutating", stage.namespace, spec),
+        lambda: is_kept(stage),
+        "the API server to keep the image",
+    )
 
 
 def is_kept(stage: Stage) -> bool:

@@ -15,23 +15,14 @@ from tests.e2e.stage import Stage, names_in, reason_of
 from tests.sandbox.api import path_to
 from tests.sandbox.simulation import BROKEN_IMAGE
 from tests.sandbox.waiting import wait_for
-from tests.sandbox.workloads import GOOD_IMAGE, RECREATE, a_deployment, waiting_reasons
+from tests.sandbox.workloads import GOOD_IMAGE, OLDER_IMAGE, RECREATE, a_deployment, waiting_reasons
 
-OLDER_IMAGE: Final = "nginx:1.17.0"
 FINALIZER: Final = "example.com/not-yet"
 
 
-def good_and_better(set_stage: SetStage) -> Stage:
-    """Set a stage with two good revisions: 1 is older, 2 is live."""
-    stage = set_stage(a_deployment(image=OLDER_IMAGE))
-    stage.deploy(GOOD_IMAGE)
-    stage.wait_complete()
-    return stage
-
-
-def test_undone_by_hand_before_the_webhook_it_is_there_already(set_stage: SetStage) -> None:
+def test_undone_by_hand_before_the_webhook_it_is_there_already(good_and_better: Stage) -> None:
     """A second step back would go to the older revision: one too far."""
-    stage = good_and_better(set_stage)
+    stage = good_and_better
     stage.break_it()
     stage.undo()
     stage.wait_complete()
@@ -49,8 +40,8 @@ def test_undone_by_hand_before_the_webhook_it_is_there_already(set_stage: SetSta
 
 
 @pytest.mark.scenario("S2")
-def test_undone_by_hand_and_brought_back_it_is_rolled_back(set_stage: SetStage) -> None:
-    stage = good_and_better(set_stage)
+def test_undone_by_hand_and_brought_back_it_is_rolled_back(good_and_better: Stage) -> None:
+    stage = good_and_better
     stage.break_it()
     stage.undo()
     stage.wait_complete()
@@ -185,9 +176,9 @@ def lose(stage: Stage, pod: str) -> None:
     stage.sandbox.api.patch(path, {"status": lost}, "strategic")
 
 
-def test_a_second_incident_right_after_the_patch_changes_nothing(set_stage: SetStage) -> None:
+def test_a_second_incident_right_after_the_patch_changes_nothing(good_and_better: Stage) -> None:
     """It must not take the older revision, although that is the next one back."""
-    stage = good_and_better(set_stage)
+    stage = good_and_better
     stage.break_it()
     first = stage.ask()
     stage.wait_patch()

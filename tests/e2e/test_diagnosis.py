@@ -9,10 +9,11 @@ from typing import Final
 
 import pytest
 
+from tests.e2e.admission import an_absent_webhook, in_force, is_away, rule, webhook_path
 from tests.e2e.conftest import SetStage
-from tests.e2e.stage import ADMISSION, CONTROLLER_USER, HELD, NOWHERE, TARGET_ROLE, Stage
+from tests.e2e.stage import CONTROLLER_USER, TARGET_ROLE, Stage
 from tests.sandbox import simulation
-from tests.sandbox.api import ApiError, Json, path_to
+from tests.sandbox.api import Json, path_to
 from tests.sandbox.waiting import wait_for
 from tests.sandbox.workloads import GOOD_IMAGE, RECREATE, a_deployment, waiting_reasons
 
@@ -174,10 +175,13 @@ def test_where_a_webhook_is_away_that_pods_have_to_pass_a_person_is_asked_first(
     set_stage: SetStage,
 ) -> None:
     stage = set_stage(a_deployment(strategy=RECREATE))
-    path = path_to(ADMISSION, "validatingwebhookconfigurations", name=f"pods-{stage.namespace}")
-    stage.sandbox.api.apply(path, webhook_on_pods(stage))
-    try:
-        wait_for(lambda: is_no_pod_let_in(stage), "the API server to ask the webhook")
+    webhook = an_absent_webhook("pods", stage.namespace, rule("CREATE", "pods"))
+    with in_force(
+        stage.sandbox.api,
+        {webhook_path(webhook["metadata"]["name"]): webhook},
+        lambda: is_no_pod_let_in(stage),
+        "the API server to ask the webhook",
+    ):
         stage.deploy(NEWER_IMAGE)
         wait_unmade(stage, "failed calling webhook")
         asks_first(
@@ -186,8 +190,6 @@ def test_where_a_webhook_is_away_that_pods_have_to_pass_a_person_is_asked_first(
             "pods.example.com",
             ": its pods cannot be made (kubectl describe rs/",
         )
-    finally:
-        stage.sandbox.api.delete(path)
 
 
 @pytest.mark.scenario("D7")
@@ -209,45 +211,14 @@ def test_where_pods_of_both_revisions_crash_a_person_is_asked_first(set_stage: S
     assert GOOD_IMAGE not in stage.images()
 
 
-def webhook_on_pods(stage: Stage) -> Json:
-    """Return a webhook that every new pod of the namespace has to pass, and that is away."""
-    webhook = {
-        "name": "pods.example.com",
-        "clientConfig": {"url": NOWHERE},
-        "failurePolicy": "Fail",
-        "sideEffects": "None",
-        "admissionReviewVersions": ["v1"],
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": stage.namespace}},
-        "rules": [
-            {
-                "apiGroups": [""],
-                "apiVersions": ["v1"],
-                "operations": ["CREATE"],
-                "resources": ["pods"],
-            }
-        ],
-    }
-    return {
-        "apiVersion": ADMISSION,
-        "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": f"pods-{stage.namespace}"},
-        "webhooks": [webhook],
-    }
-
-
 def is_no_pod_let_in(stage: Stage) -> bool:
     """Say whether the API server fails to make a pod; a dry run asks the webhook as well."""
     pod = {
         "metadata": {"name": "probe"},
         "spec": {"containers": [{"name": "app", "image": GOOD_IMAGE}]},
     }
-    try:
-        stage.sandbox.api.create(path_to("v1", "pods", stage.namespace), pod, dryRun="All")
-    except ApiError as error:
-        if error.status != HELD:
-            raise
-        return True
-    return False
+    path = path_to("v1", "pods", stage.namespace)
+    return is_away(lambda: stage.sandbox.api.create(path, pod, dryRun="All"))
 
 
 def new_replica_set(stage: Stage) -> Json:

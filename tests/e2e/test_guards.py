@@ -7,18 +7,28 @@ what is written meanwhile has the API server read again, and try the guards agai
 
 import socket
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 import pytest
 
+from tests.e2e.admission import (
+    BY_US,
+    CHANGES,
+    FIELD_MANAGER,
+    FOR_REAL,
+    a_policy,
+    here,
+    in_force,
+    webhook_path,
+)
 from tests.e2e.conftest import SetStage
-from tests.e2e.stage import ADMISSION, FIELD_MANAGER, Stage, condition
+from tests.e2e.stage import Stage, condition
 from tests.sandbox.api import ApiError, Json, path_to
 from tests.sandbox.audit import AuditRecord
 from tests.sandbox.ports import LOOPBACK
 from tests.sandbox.simulation import BROKEN_IMAGE
-from tests.sandbox.waiting import PATIENCE_SECONDS, wait_for
+from tests.sandbox.waiting import PATIENCE_SECONDS
 from tests.sandbox.workloads import APPS, GOOD_IMAGE, a_deployment
 
 STALE: Final = 422
@@ -43,8 +53,7 @@ def under_way(stage: Stage) -> Generator[None]:
 
 def ask_instead(stage: Stage, url: str) -> None:
     """Have the API server ask this webhook of the patches that `hold_patches` holds up."""
-    name = f"hold-{stage.namespace}"
-    path = path_to(ADMISSION, "validatingwebhookconfigurations", name=name)
+    path = webhook_path(f"hold-{stage.namespace}")
     changes = {"clientConfig/url": url, "failurePolicy": "Ignore", "timeoutSeconds": 30}
     steps = [
         {"op": "replace", "path": f"/webhooks/0/{field}", "value": value}
@@ -123,49 +132,22 @@ def test_a_refusal_is_no_failed_guard_and_is_not_tried_again(stage: Stage) -> No
     assert "Nothing was changed." in note
 
 
-@contextmanager
-def a_policy_against_us(stage: Stage) -> Generator[None]:
+def a_policy_against_us(stage: Stage) -> AbstractContextManager[None]:
     """Forbid what the operator writes here, but for dry runs, as soon as the API server obeys."""
-    paths = [
-        path_to(ADMISSION, kind, name=stage.namespace)
-        for kind in ("validatingadmissionpolicies", "validatingadmissionpolicybindings")
-    ]
-    metadata = {"name": stage.namespace}
-    by_us = "has(request.options.fieldManager) && request.options.fieldManager"
-    rule = {
-        "apiGroups": ["apps"],
-        "apiVersions": ["v1"],
-        "operations": ["UPDATE"],
-        "resources": ["deployments"],
-    }
-    policy = {
-        "metadata": metadata,
-        "spec": {
-            "matchConstraints": {
-                "resourceRules": [rule],
-                "namespaceSelector": {
-                    "matchLabels": {"kubernetes.io/metadata.name": stage.namespace}
-                },
-            },
-            "matchConditions": [
-                {"name": "by-us", "expression": f"{by_us} == '{FIELD_MANAGER}'"},
-                {"name": "for-real", "expression": "!(has(request.dryRun) && request.dryRun)"},
-            ],
-            "validations": [{"expression": "false", "message": REFUSAL}],
+    spec = {
+        "matchConstraints": {
+            "resourceRules": [CHANGES],
+            "namespaceSelector": here(stage.namespace),
         },
+        "matchConditions": [BY_US, FOR_REAL],
+        "validations": [{"expression": "false", "message": REFUSAL}],
     }
-    binding = {
-        "metadata": metadata,
-        "spec": {"policyName": stage.namespace, "validationActions": ["Deny"]},
-    }
-    for path, body in zip(paths, (policy, binding), strict=True):
-        stage.sandbox.api.create(path.rpartition("/")[0], body)
-    try:
-        wait_for(lambda: is_refused(stage), "the API server to refuse what we write")
-        yield
-    finally:
-        for path in paths:
-            stage.sandbox.api.delete(path)
+    return in_force(
+        stage.sandbox.api,
+        a_policy("validating", stage.namespace, spec, {"validationActions": ["Deny"]}),
+        lambda: is_refused(stage),
+        "the API server to refuse what we write",
+    )
 
 
 def is_refused(stage: Stage) -> bool:

@@ -19,9 +19,8 @@ from tests.sandbox.api import path_to
 from tests.sandbox.audit import AuditRecord
 from tests.sandbox.simulation import BROKEN_IMAGE, WAITING
 from tests.sandbox.waiting import wait_for
-from tests.sandbox.workloads import APPS, GOOD_IMAGE, a_deployment, revision_of
+from tests.sandbox.workloads import APPS, GOOD_IMAGE, OLDER_IMAGE, a_deployment, revision_of
 
-OLDER_IMAGE: Final = "nginx:1.17.0"
 NEWER_IMAGE: Final = "nginx:1.19.0"
 CONTROLLERS: Final = "kube-controller-manager"
 HOUR: Final = timedelta(hours=1)
@@ -43,21 +42,13 @@ def lagging(stage: Stage) -> Generator[None]:
         controllers.kill(signal.SIGCONT)
 
 
-def good_and_better(set_stage: SetStage) -> Stage:
-    """Set a stage with two good revisions: 1 is older, 2 is live."""
-    stage = set_stage(a_deployment(image=OLDER_IMAGE))
-    stage.deploy(GOOD_IMAGE)
-    stage.wait_complete()
-    return stage
-
-
 # --- Not taken up yet
 
 
 @pytest.mark.scenario("P1")
-def test_a_deploy_that_is_not_taken_up_is_waited_for(set_stage: SetStage) -> None:
+def test_a_deploy_that_is_not_taken_up_is_waited_for(good_and_better: Stage) -> None:
     """Until it is, the good revision is the highest, and one step back would be one too far."""
-    stage = good_and_better(set_stage)
+    stage = good_and_better
     with lagging(stage):
         stage.sandbox.workloads.set_image(stage.namespace, stage.name, BROKEN_IMAGE)
         name = stage.ask("ours", to_revision=2)
@@ -70,9 +61,9 @@ def test_a_deploy_that_is_not_taken_up_is_waited_for(set_stage: SetStage) -> Non
 
 
 @pytest.mark.scenario("V2")
-def test_until_the_patch_is_taken_up_the_counts_are_not_believed(set_stage: SetStage) -> None:
+def test_until_the_patch_is_taken_up_the_counts_are_not_believed(good_and_better: Stage) -> None:
     """All pods are available, as many as are wanted: but they are of the template before."""
-    stage = good_and_better(set_stage)
+    stage = good_and_better
     with lagging(stage):
         name = stage.ask("ours", to_revision=1)
         stage.wait_patch()

@@ -16,9 +16,15 @@ from tests.e2e.stage import Stage
 from tests.sandbox.api import Json, path_to
 from tests.sandbox.simulation import BROKEN_IMAGE
 from tests.sandbox.waiting import wait_for
-from tests.sandbox.workloads import APPS, GOOD_IMAGE, REVISION, a_deployment, revision_of
+from tests.sandbox.workloads import (
+    APPS,
+    GOOD_IMAGE,
+    OLDER_IMAGE,
+    REVISION,
+    a_deployment,
+    revision_of,
+)
 
-OLDER_IMAGE: Final = "nginx:1.17.0"
 STRANGE_IMAGE: Final = "nginx:1.16.0"
 HASH_LABEL: Final = "pod-template-hash"
 FINALIZER: Final = "example.com/not-yet"

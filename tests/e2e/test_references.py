@@ -15,9 +15,8 @@ from tests.e2e.stage import CONTROLLER_USER, TARGET_ROLE, Stage, condition
 from tests.sandbox.api import Json, path_to
 from tests.sandbox.sandbox import Sandbox
 from tests.sandbox.waiting import wait_for
-from tests.sandbox.workloads import GOOD_IMAGE, a_deployment
+from tests.sandbox.workloads import GOOD_IMAGE, OLDER_IMAGE, a_deployment
 
-OLDER_IMAGE: Final = "nginx:1.17.0"
 KEYS: Final = {"secretRef": {"name": "keys"}}
 SETTINGS: Final = {"configMapRef": {"name": "settings"}}
 GONE: Final = "it needs Secret keys, gone by now"

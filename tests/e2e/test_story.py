@@ -17,6 +17,7 @@ from prometheus_client.samples import Sample
 from incident_rollback.controller.controller import STALE_SECONDS
 from incident_rollback.crd.v1alpha1 import TRACE_ANNOTATION
 from incident_rollback.domain.timeline import NOT_ROLLED_BACK
+from tests.e2e.admission import FIELD_MANAGER
 from tests.e2e.conftest import SetStage
 from tests.e2e.stage import (
     BRIDGE_USER,
@@ -35,7 +36,6 @@ from tests.sandbox.workloads import GOOD_IMAGE, a_deployment, is_pod_ready
 
 SERVICE: Final = "sockshop-frontend"
 CONTAINER: Final = "nginx-1"
-FIELD_MANAGER: Final = "incident-rollback"
 STATUS_WRITES: Final = 4
 """The claim, the end, that it was told, the hold."""
 SHARED_SECONDS: Final = 2.0

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import pytest
 import yaml
 
+from tests.e2e.admission import FIELD_MANAGER
 from tests.e2e.stage import (
     API_VERSION,
     BRIDGE_USER,
@@ -33,7 +34,6 @@ from tests.sandbox.waiting import wait_for
 from tests.sandbox.workloads import GOOD_IMAGE, revision_of
 
 MANIFESTS: Final = (ROOT / "manifests/base", ROOT / "manifests/target-namespace")
-FIELD_MANAGER: Final = "incident-rollback"
 OUR_AGENTS: Final = re.compile(r"incident-rollback|kopf/[0-9.]+")
 """What our processes call themselves: our own calls, and kopf's."""
 

@@ -15,6 +15,7 @@ from tests.sandbox.waiting import PATIENCE_SECONDS, wait_for
 APPS = "apps/v1"
 REVISION = "deployment.kubernetes.io/revision"
 GOOD_IMAGE = "nginx:1.18.0"
+OLDER_IMAGE = "nginx:1.17.0"
 KUSTOMIZATION = "kustomization.yaml"
 
 SURGE = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
