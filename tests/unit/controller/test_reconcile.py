@@ -1213,7 +1213,7 @@ async def test_a_namespace_that_is_not_listed_reaches_no_incident() -> None:
 @in_fast_time
 async def test_a_namespace_that_is_not_listed_reaches_no_incident_by_failing_or_deleting() -> None:
     world = World(ELSEWHERE)
-    world.store.failing = [ForbiddenError("may not list environments")] * 3
+    world.store.failing = [ForbiddenError("may not list environments")] * 4
     await world.turn()
     assert world.reason == "PermissionMissing"
     await world.turn()
