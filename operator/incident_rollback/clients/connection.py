@@ -219,7 +219,7 @@ class Connection:
         InvalidRequestError when the selector is refused.
         """
         found: list[Json] = []
-        asked = {**(query or {}), "limit": str(PAGE)}
+        asked: dict[str, str] = {**(query or {}), "limit": str(PAGE)}
         while True:
             answer = await self.call("GET", path, query=asked)
             if answer.status >= 400:
