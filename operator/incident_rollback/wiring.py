@@ -178,6 +178,7 @@ async def _telling(
         timeline,
         limiter=limiter,
         now=clock.now,
+        on_throttled=limiter.pause,
         may_tell=may_tell,
         is_sole=settings.leader_elect,
         on_end=metrics.count_end_of_update,

@@ -141,6 +141,24 @@ STORIES = [
     alarms("WatchMissed", "again and again", 5, {"watch_missed_total": "0 2 4 6x9"}),
     is_quiet("WatchMissed", "once: the list is for that", 5, {"watch_missed_total": "0 1 1x9"}),
     alarms("IncidentNotTold", "for ten minutes", 2, {"updates_oldest_pending_seconds": "580+60x9"}),
+    alarms(
+        "IncidentNotTold",
+        "an outage of hours",
+        5 * 60,
+        {"updates_oldest_pending_seconds": "0+60x400"},
+    ),
+    alarms(
+        "IncidentNotTold",
+        "and the controller was restarted in it",
+        4,
+        {
+            'updates_oldest_pending_seconds{pod="c-1"}': "7200 7260 stale",
+            'updates_oldest_pending_seconds{pod="c-2"}': "0 0 0 7380+60x9",
+        },
+    ),
+    is_quiet(
+        "IncidentNotTold", "it ended", 5, {"updates_oldest_pending_seconds": "17940 18000 0x9"}
+    ),
     is_quiet(
         "IncidentNotTold",
         "a look before it is posted",

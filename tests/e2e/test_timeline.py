@@ -98,6 +98,140 @@ def test_killed_between_a_note_and_its_record_it_is_looked_for_and_not_posted_tw
     assert all(update["externalID"] for update in settled["updates"])
 
 
+def metric(operator: Operator, name: str) -> float:
+    """Return a number without labels that the controller tells Prometheus."""
+    pattern = rf"^incident_rollback_{name} (\S+)$"
+    found = re.search(pattern, operator.controller.metrics(), re.MULTILINE)
+    assert found is not None
+    return float(found[1])
+
+
+def test_an_outage_is_seen_in_the_metrics_and_then_each_incident_is_told_once(stage: Stage) -> None:
+    """Two of them, and the oldest update counts; what nobody was told after a minute alarms."""
+    operator, firehydrant = stage.operator, stage.operator.firehydrant
+    stage.break_it()
+    first, second = stage.declare(), stage.declare(name="Checkout again")
+    firehydrant.go_away()
+    try:
+        names = [stage.ask(incident=first)]
+        stage.wait_phase(names[0], "Succeeded", "RolledBack")
+        names.append(stage.ask(incident=second))
+        stage.wait_phase(names[1], "Succeeded", "AlreadyThere")
+        wait_for(lambda: metric(operator, "updates_pending") == 4, "all four to wait")
+        age = metric(operator, "updates_oldest_pending_seconds")
+        assert age > 0
+        wait_for(
+            lambda: metric(operator, "updates_oldest_pending_seconds") >= age + 5, "it to grow old"
+        )
+    finally:
+        firehydrant.come_back()
+    for name in names:
+        assert reported(stage.wait_settled(name)) == TOLD
+    told_once(stage, first)
+    (note,) = stage.notes(second)
+    assert GOOD_IMAGE in note
+    assert metric(operator, "updates_pending") == 0
+    assert metric(operator, "updates_oldest_pending_seconds") == 0
+
+
+WAIT_SECONDS: Final = 10
+"""Longer than it takes to refuse a request; on a machine where it is not, nothing is shown."""
+A_DAY_AND_MORE: Final = timedelta(hours=25)
+
+
+def test_what_could_not_be_told_for_a_day_is_given_up_loudly(stage: Stage) -> None:
+    operator, firehydrant = stage.operator, stage.operator.firehydrant
+    stage.break_it()
+    incident = stage.declare()
+    firehydrant.go_away()
+    try:
+        name = stage.ask(incident=incident)
+        stage.wait_phase(name, "Succeeded", "RolledBack")
+        operator.controller.stop()
+    finally:
+        firehydrant.come_back()
+    operator.start_controller(ahead=A_DAY_AND_MORE)
+    settled = stage.wait_settled(name)
+    assert reported(settled) == ("False", "TooLate")
+    assert {update["gaveUp"] for update in settled["updates"]} == {"not told within 24 hours"}
+    assert metric(operator, "updates_given_up_total") == len(settled["updates"]) == 3
+    assert operator.log(200).count("will not be told") == 3
+    assert firehydrant.asked(incident) == ()
+
+
+def test_a_429_for_one_incident_holds_the_other_and_then_each_is_told_once(stage: Stage) -> None:
+    """FireHydrant limits the account, and not one incident."""
+    firehydrant = stage.operator.firehydrant
+    pair = [stage.declare(), stage.declare(name="Checkout again")]
+    firehydrant.fail_next(429, 1, f"POST .*/({'|'.join(pair)})/notes", retry_after=WAIT_SECONDS)
+    names = [stage.ask(incident=pair[0])]
+    is_limited = ("False", "RateLimited")
+    stage.wait_status(names[0], lambda status: reported(status) == is_limited, "limited")
+    names.append(stage.ask(incident=pair[1]))
+    for name in names:
+        assert reported(stage.wait_settled(name)) == TOLD
+    posts = firehydrant.asked(f"POST .*/({'|'.join(pair)})/")
+    assert [post.status for post in posts] == [429, 201, 201]
+    limited, *later = (post.at for post in posts)
+    assert all((at - limited).total_seconds() >= WAIT_SECONDS for at in later)
+    for incident in pair:
+        (note,) = stage.notes(incident)
+        assert "Nothing was changed" in note
+
+
+# --- What people do to what we wrote, and what our key may not see
+
+
+def test_a_note_that_somebody_deletes_is_not_posted_again(set_stage: SetStage) -> None:
+    stage = set_stage(policy=VERY_CALM)
+    firehydrant = stage.operator.firehydrant
+    stage.break_it()
+    incident = stage.declare()
+    name = stage.ask(incident=incident)
+    start = stage.wait_told(incident, "^Rolling ").text
+    stage.wait_status(name, lambda status: reported(status) == TOLD, "recorded as told")
+    firehydrant.forget(re.escape(start))
+    stage.end_calm()
+    assert reported(stage.wait_settled(name)) == TOLD
+    posts = [r.body["body"] for r in firehydrant.asked(f"POST .*/incidents/{incident}/notes")]
+    assert posts == stage.notes(incident)
+    assert posts[0] == start
+    assert len(posts) == 2
+
+
+def test_a_private_incident_and_a_wrong_key_are_told_apart(stage: Stage) -> None:
+    """By what FireHydrant says to each, and in words that name what to do."""
+    firehydrant = stage.operator.firehydrant
+    hidden = stage.ask(incident=stage.declare(private=True))
+    status = stage.wait_settled(hidden)
+    assert reported(status) == ("False", "IncidentNotFound")
+    assert "it is private and this API key may not see it" in condition_message(status)
+    firehydrant.answer_private_with(403)
+    try:
+        forbidden = stage.ask(incident=stage.declare(private=True))
+        is_forbidden = ("False", "KeyForbidden")
+        status = stage.wait_status(forbidden, lambda s: reported(s) == is_forbidden, "forbidden")
+        assert "to see private incidents where this is one" in condition_message(status)
+    finally:
+        firehydrant.answer_private_with(404)
+    firehydrant.accept_only("fhb-of-somebody-else")
+    try:
+        refused = stage.ask(incident=stage.declare())
+        is_refused = ("False", "KeyRefused")
+        status = stage.wait_status(refused, lambda s: reported(s) == is_refused, "refused")
+        assert "wrong, revoked, or of FireHydrant's other region" in condition_message(status)
+    finally:
+        firehydrant.accept_only(None)
+    assert not any(stage.status(name)["settled"] for name in (forbidden, refused))
+
+
+def condition_message(status: Json) -> str:
+    found = condition(status, "Reported")
+    assert found is not None
+    message: str = found["message"]
+    return message
+
+
 # --- Troubles, each told apart; all at once, for some take a minute
 
 

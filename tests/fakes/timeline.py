@@ -49,7 +49,7 @@ class FakeTimeline:
     Kinder than the real one: an answer takes no time, nothing limits the calls, texts are listed
     exactly as they were posted, and every event that is there is listed, however many there are.
     `fail` lets the next call of a kind fail once, before or after its effect; `hide_for` lets the
-    next looks find nothing, as a list that lags does.
+    next looks find nothing, as a list that lags does.  While `down` is set every call raises it.
     """
 
     now: Callable[[], datetime]
@@ -63,6 +63,7 @@ class FakeTimeline:
     """Severity and whether it is active; an id that is not here is answered as not found."""
     faults: list[Fault] = field(default_factory=list[Fault])
     hidden_looks: int = 0
+    down: RollbackError | None = None
 
     def declare(self, incident_id: str, severity: str = "SEV1") -> str:
         self.incidents[incident_id] = (severity, True)
@@ -154,6 +155,8 @@ class FakeTimeline:
     def _begin(self, call: Call, about: str) -> Fault | None:
         """Record a call; raise its fault if that comes before the effect, else return it."""
         self.calls.append((call, about))
+        if self.down is not None:
+            raise self.down
         fault = next((one for one in self.faults if one.call == call), None)
         if fault is not None:
             self.faults.remove(fault)

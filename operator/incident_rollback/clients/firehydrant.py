@@ -139,7 +139,8 @@ class FireHydrant:
 
     `on_extra` is called for each request that nobody could have waited a turn for: further pages,
     the second and third step of a relation, the question about an incident.  `on_answer` is called
-    with the status code of each answer, or with the reason why there was none.
+    with the status code of each answer, or with the reason why there was none; `on_throttled` with
+    the seconds that a 429 asks for, whatever it was the answer to: they are for the whole account.
     """
 
     def __init__(
@@ -150,6 +151,7 @@ class FireHydrant:
         now: Callable[[], datetime],
         on_extra: Callable[[], None] = lambda: None,
         on_answer: Callable[[str], None] = lambda _: None,
+        on_throttled: Callable[[float], None] = lambda _: None,
         call_seconds: float = CALL_SECONDS,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
@@ -158,6 +160,7 @@ class FireHydrant:
         self._now = now
         self._on_extra = on_extra
         self._on_answer = on_answer
+        self._on_throttled = on_throttled
         self._call_seconds = call_seconds
         # Made here, once: the SSL context alone costs 40 ms.
         self._http = httpx.AsyncClient(
@@ -364,7 +367,9 @@ class FireHydrant:
                     "the incident is not there, or it is private and this API key may not see it",
                 )
             case 429:
-                return throttled(answer)
+                error = throttled(answer)
+                self._on_throttled(error.retry_after)
+                return error
             case status if status >= 500:
                 return TimelineUnavailableError("ServerError", f"FireHydrant answered {status}")
             case status:

@@ -37,6 +37,7 @@ MAX_BACKOFF_SECONDS: Final = 30.0
 REFUSED_SECONDS: Final = 300.0
 """Between two attempts with a refused key: somebody has to mend it first."""
 GIVE_UP_AFTER: Final = timedelta(hours=24)
+TOO_LATE: Final = "not told within 24 hours"
 WORTH_TELLING_SECONDS: Final = 3.0
 """A trouble with a shorter wait than this is not worth a status write."""
 SUPERSEDED: Final = "not told: the end is told instead"
@@ -174,6 +175,8 @@ class Telling:
     results: dict[str, Result] = field(default_factory=dict[str, Result])
     attempts: dict[str, Attempt] = field(default_factory=dict[str, Attempt])
     trouble: Trouble | None = None
+    loss: Trouble | None = None
+    """Why something will never be told; that of progress, which nobody misses, is none."""
     lost: str = ""
     """Why nothing can be told any more; empty while it can."""
     task: asyncio.Task[None] | None = None
@@ -308,7 +311,7 @@ class Outbox:
         telling = self._tellings.get(uid)
         if telling is None:
             return Results()
-        return Results(tuple(telling.results.values()), telling.trouble)
+        return Results(tuple(telling.results.values()), telling.trouble or telling.loss)
 
     def pending(self) -> Sequence[Update]:
         """Return what was submitted and is neither told nor given up."""
@@ -377,11 +380,10 @@ class Outbox:
             update.key, Attempt(update.text, must_look=is_others, is_others=is_others)
         )
         if telling.lost:
-            self._give_up(telling, update, telling.lost)
+            self._give_up(telling, update, Trouble("IncidentNotFound", telling.lost))
             return
         if self._now() - update.decided_at > GIVE_UP_AFTER:
-            last = f": {telling.trouble.message}" if telling.trouble else ""
-            self._give_up(telling, update, f"not told within 24 hours{last}")
+            self._give_up(telling, update, _too_late(telling.trouble))
             return
         try:
             with span("deliver", key=update.key, kind=update.kind, incident=telling.incident_id):
@@ -510,19 +512,19 @@ class Outbox:
                 self._put_off(telling, attempt, REFUSED_SECONDS, trouble)
             case TimelineRefusedError(reason="IncidentNotFound") if self._is_new(telling, update):
                 telling.lost = str(error)
-                telling.trouble = Trouble(error.reason, telling.lost)
-                self._give_up(telling, update, telling.lost)
+                self._give_up(telling, update, Trouble(error.reason, telling.lost))
             case TimelineRefusedError(reason="IncidentNotFound"):
-                self._give_up(telling, update, f"what it belongs to is gone: {error}")
+                why = f"what it belongs to is gone: {error}"
+                self._give_up(telling, update, Trouble(error.reason, why))
             case TimelineRefusedError():
-                telling.trouble = Trouble(error.reason, str(error))
-                self._give_up(telling, update, str(error))
+                self._give_up(telling, update, Trouble(error.reason, str(error)))
             case TransientError():
                 trouble = Trouble(_reason_of(error), str(error))
-                backoff = min(MAX_BACKOFF_SECONDS, 2.0**attempt.failures)
+                # The exponent is bounded, too: after hours of failures the power is no number.
+                backoff = min(MAX_BACKOFF_SECONDS, 2.0 ** min(attempt.failures, 8))
                 self._put_off(telling, attempt, backoff, trouble)
             case _:
-                self._give_up(telling, update, str(error))
+                self._give_up(telling, update, Trouble("NotAccepted", str(error)))
 
     def _is_new(self, telling: Telling, update: Update) -> bool:
         """Say whether a 404 is about the incident: edits and relations may miss something else."""
@@ -550,17 +552,19 @@ class Outbox:
             )
             self._wake(telling)
 
-    def _give_up(self, telling: Telling, update: Update, why: str) -> None:
+    def _give_up(self, telling: Telling, update: Update, trouble: Trouble) -> None:
         _log.error(
             "incident %s will not be told %r of rollback %s: %s",
             telling.incident_id,
             update.key,
             telling.uid,
-            why,
+            trouble.message,
             extra=_labels(telling),
         )
+        if update.kind != "Message":
+            telling.loss = telling.trouble = trouble
         self._on_end(update.kind, is_told=False)
-        self._note(telling, GaveUp(update.key, update.text, why))
+        self._note(telling, GaveUp(update.key, update.text, trouble.message))
 
     def _delivered(self, telling: Telling, update: Update, result: Delivered) -> None:
         _log.info(
@@ -579,6 +583,14 @@ class Outbox:
     def _wake(self, telling: Telling) -> None:
         if not telling.is_forgotten:
             telling.wake()
+
+
+def _too_late(trouble: Trouble | None) -> Trouble:
+    """Say why after a day nothing is tried any more: by what stood in the way last, if anything."""
+    if trouble is None:
+        return Trouble("TooLate", TOO_LATE)
+    is_said = trouble.message.startswith(TOO_LATE)
+    return trouble if is_said else Trouble(trouble.reason, f"{TOO_LATE}: {trouble.message}")
 
 
 def _labels(telling: Telling) -> dict[str, str]:

@@ -282,7 +282,8 @@ def with_reported(
         return rollback  # On its way: a start waits for the patch.
     elif lost:
         before = get(status.conditions, "Reported")
-        state, reason = "False", before.reason if before else "NotAccepted"
+        is_known = before is not None and before.status == "False"
+        state, reason = "False", before.reason if before and is_known else "NotAccepted"
         message = lost[0].gave_up
     else:
         state, reason, message = "True", "Told", "the incident was told"

@@ -77,13 +77,14 @@ class Wire:
 
 @dataclass
 class Bench:
-    """A client on a wire, its key file, how many requests nobody had waited for, and the codes."""
+    """A client on a wire, its key file, requests nobody had waited for, codes and pauses."""
 
     client: FireHydrant
     wire: Wire
     key_file: Path
     extra: list[int]
     codes: list[str]
+    pauses: list[float]
 
 
 Make = Callable[..., Bench]
@@ -97,17 +98,19 @@ async def bench(tmp_path: Path) -> AsyncIterator[Make]:
         key_file = tmp_path / "key"
         key_file.write_text(key)
         wire, extra, codes = Wire(list(replies)), list[int](), list[str]()
+        pauses = list[float]()
         client = FireHydrant(
             f"{URL}/",
             KeyFile(key_file),
             now=lambda: NOON,
             on_extra=lambda: extra.append(1),
             on_answer=codes.append,
+            on_throttled=pauses.append,
             call_seconds=call_seconds,
             transport=httpx.MockTransport(wire),
         )
         made.append(client)
-        return Bench(client, wire, key_file, extra, codes)
+        return Bench(client, wire, key_file, extra, codes, pauses)
 
     yield make
     for client in made:
@@ -327,9 +330,20 @@ async def test_the_servers_words_are_cut(bench: Make) -> None:
 )
 async def test_a_429_says_how_long_to_wait(bench: Make, header: str | None, seconds: float) -> None:
     headers = {} if header is None else {"Retry-After": header}
+    it = bench(httpx.Response(429, headers=headers))
     with pytest.raises(ThrottledError) as throttled:
-        await bench(httpx.Response(429, headers=headers)).client.post_note(INCIDENT, NOTE)
+        await it.client.post_note(INCIDENT, NOTE)
     assert throttled.value.retry_after == seconds
+    assert it.pauses == [seconds]
+
+
+async def test_a_429_to_a_question_is_for_the_account_too(bench: Make) -> None:
+    """Nobody stands in line with it: so the line has to be told."""
+    it = bench(httpx.Response(429, headers={"Retry-After": "7"}), recorded("error-401"))
+    for _ in range(2):
+        with pytest.raises(RollbackError):
+            await it.client.read_incident(INCIDENT)
+    assert it.pauses == [7.0]
 
 
 async def stall(request: httpx.Request) -> httpx.Response:

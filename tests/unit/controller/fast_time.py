@@ -34,6 +34,13 @@ class FastLoop(asyncio.SelectorEventLoop):
         return super().time() + self._jumping.ahead
 
 
+class SteppedLoop(FastLoop):
+    """Its time only jumps, and does not run: a test goes the same way each time."""
+
+    def time(self) -> float:
+        return self._jumping.ahead
+
+
 def in_fast_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
     """Run an async test in a loop of its own, in which waiting takes no time."""
 

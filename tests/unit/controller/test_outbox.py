@@ -100,6 +100,7 @@ class Desk:
     timeline: FakeTimeline
     outbox: Outbox
     updates: tuple[Update, ...] = ()
+    uid: str = UID
     incident_id: str = INCIDENT
     change: ChangeFacts | None = FACTS
     wakes: int = 0
@@ -115,11 +116,11 @@ class Desk:
         def wake() -> None:
             self.wakes += 1
 
-        self.outbox.submit(UID, self.incident_id, self.updates, wake=wake, change=self.change)
+        self.outbox.submit(self.uid, self.incident_id, self.updates, wake=wake, change=self.change)
 
     def take_turn(self) -> None:
         """Store what became of the updates, as the next turn would."""
-        results = self.outbox.results(UID)
+        results = self.outbox.results(self.uid)
         self.updates = with_results(self.updates, results)
         self.trouble = results.trouble
         self.submit()
@@ -780,9 +781,202 @@ async def test_a_telling_is_given_up_loudly_after_a_day(
     desk.take_turn()
     assert desk.stored("start").gave_up == f"not told within 24 hours: {KEY_REFUSED}"
     assert any(one.levelno == logging.ERROR for one in caplog.records)
+    assert desk.trouble == Trouble("KeyRefused", desk.stored("start").gave_up)
     tried = len(desk.timeline.calls)
     await desk.time.pass_by(3600)
     assert len(desk.timeline.calls) == tried
+
+
+async def test_a_process_that_comes_after_a_day_tells_nothing_and_says_why(desk: Desk) -> None:
+    await desk.time.pass_by(24 * 3600 + 1)
+    desk.decide(note(), note("end"))
+    await desk.time.pass_by()
+    desk.take_turn()
+    assert desk.read == []
+    assert {one.gave_up for one in desk.updates} == {"not told within 24 hours"}
+    assert desk.trouble == Trouble("TooLate", "not told within 24 hours")
+
+
+async def test_why_something_is_lost_is_said_though_all_else_is_told(desk: Desk) -> None:
+    """All of it before the next turn could look."""
+    desk.timeline.fail("post_note", NOT_ACCEPTED)
+    desk.decide(note(), note("end"))
+    await desk.time.pass_by()
+    desk.take_turn()
+    assert desk.read == ["the end"]
+    assert desk.trouble == Trouble("NotAccepted", str(NOT_ACCEPTED))
+
+
+async def test_a_relation_to_what_is_gone_is_a_loss_and_says_so(desk: Desk) -> None:
+    desk.timeline.fail("relate_change", NOT_FOUND)
+    desk.decide(change(), note("held"))
+    await desk.time.pass_by()
+    desk.take_turn()
+    assert desk.read == ["the held"]
+    why = f"what it belongs to is gone: {NOT_FOUND}"
+    assert desk.trouble == Trouble("IncidentNotFound", why)
+
+
+async def test_progress_that_is_not_accepted_is_missed_by_nobody(desk: Desk) -> None:
+    desk.timeline.fail("post_message", NOT_ACCEPTED)
+    desk.decide(note(), progress(), note("end"))
+    await desk.time.pass_by()
+    desk.take_turn()
+    assert desk.read == ["the start", "the end"]
+    assert desk.trouble is None
+
+
+# Somebody deletes what we wrote
+
+
+async def test_a_deleted_note_is_not_posted_again(desk: Desk, new_process: NewProcess) -> None:
+    """Neither by whoever has told it, stored or not, nor by whoever comes after."""
+    desk.decide(note())
+    await desk.time.pass_by()
+    desk.timeline.entries.clear()
+    desk.submit()
+    await desk.time.pass_by(120)
+    desk.take_turn()
+    await desk.time.pass_by(120)
+    await replace_process(desk, new_process)
+    desk.decide(note("end", by="process-2"))
+    await desk.time.pass_by(120)
+    assert desk.read == ["the end"]
+    assert desk.timeline.times("post_note") == 2
+
+
+async def test_a_deleted_message_is_not_posted_again(desk: Desk) -> None:
+    desk.decide(progress("1 of 3 pods"))
+    await desk.time.pass_by()
+    desk.take_turn()
+    desk.timeline.entries.clear()
+    desk.updates = (progress("2 of 3 pods", external_id=desk.stored("progress").external_id),)
+    desk.decide(note("end"))
+    await desk.time.pass_by(120)
+    assert desk.read == ["the end"]
+    assert desk.timeline.times("post_message") == 1
+
+
+# An outage of hours
+
+
+@dataclass
+class Ward:
+    """Three incidents with a start, a change event and an end each, one outbox and its ends."""
+
+    desks: list[Desk]
+    told: list[bool]
+    pending: Callable[[], Sequence[Update]]
+
+
+UIDS = ("uid-a", "uid-b", "uid-c")
+HOURS = 10
+
+
+@pytest.fixture
+async def ward(time: SteppedTime, timeline: FakeTimeline) -> AsyncIterator[Ward]:
+    told: list[bool] = []
+
+    def on_end(kind: str, *, is_told: bool) -> None:  # noqa: ARG001  # as every OnEnd
+        told.append(is_told)
+
+    outbox = Outbox(
+        timeline,
+        limiter=Limiter(monotonic=time.monotonic, sleep=time.sleep),
+        now=time.now,
+        process_id="process-1",
+        on_end=on_end,
+        sleep=time.sleep,
+    )
+    desks = [
+        Desk(time, timeline, outbox, uid=uid, incident_id=timeline.declare(f"incident of {uid}"))
+        for uid in UIDS
+    ]
+    yield Ward(desks, told, outbox.pending)
+    await outbox.close()
+
+
+def tell_all(ward: Ward) -> None:
+    for desk in ward.desks:
+        desk.decide(*(note(key, f"{key} of {desk.uid}") for key in ("start", "end")), change())
+
+
+def see_all_told_once(ward: Ward) -> None:
+    """Each once, and those of one incident in order."""
+    for desk in ward.desks:
+        desk.take_turn()
+        told = desk.timeline.texts(desk.incident_id)
+        assert told == [f"start of {desk.uid}", f"end of {desk.uid}"]
+        assert desk.trouble is None
+    assert len(ward.desks[0].timeline.changes) == len(UIDS)
+    assert len(ward.desks[0].timeline.relations) == len(UIDS)
+    assert ward.told == [True] * 9
+    assert ward.pending() == []
+
+
+OUTAGES = [
+    pytest.param(NOT_SENT, "Unreachable", id="nobody is there"),
+    pytest.param(TIMED_OUT, "TimedOut", id="nobody answers"),
+    pytest.param(SERVER_ERROR, "ServerError", id="it answers 502"),
+    pytest.param(THROTTLED, "RateLimited", id="it asks to wait, again and again"),
+    pytest.param(KEY_REFUSED, "KeyRefused", id="the key is refused"),
+]
+
+
+@pytest.mark.parametrize(("error", "reason"), OUTAGES)
+async def test_after_an_outage_of_hours_all_is_told_once_and_in_order(
+    ward: Ward, timeline: FakeTimeline, time: SteppedTime, error: RollbackError, reason: str
+) -> None:
+    timeline.down = error
+    tell_all(ward)
+    for _ in range(12 * HOURS):
+        await time.pass_by(300)
+        for desk in ward.desks:
+            desk.take_turn()
+    assert len(ward.pending()) == 9
+    assert min(one.decided_at for one in ward.pending()) == NOON
+    assert [desk.trouble and desk.trouble.reason for desk in ward.desks] == [reason] * 3
+    assert sum(desk.wakes for desk in ward.desks) == 3
+    tries = len(timeline.calls)
+    # Each of the three has one note under way, and beside it no more than a change event.
+    assert tries <= 3 * HOURS * 3600 / (15 if error is not KEY_REFUSED else 150)
+    timeline.down = None
+    await time.pass_by(400)
+    see_all_told_once(ward)
+
+
+async def test_after_an_outage_of_a_day_all_is_given_up_and_counted(
+    ward: Ward, timeline: FakeTimeline, time: SteppedTime
+) -> None:
+    timeline.down = NOT_SENT
+    tell_all(ward)
+    await time.pass_by(24 * 3600 + 60)
+    for desk in ward.desks:
+        desk.take_turn()
+        assert desk.trouble is not None
+        assert desk.trouble.reason == "Unreachable"
+        assert all("not told within 24 hours" in one.gave_up for one in desk.updates)
+    assert ward.told == [False] * 9
+    assert ward.pending() == []
+    timeline.down = None
+    await time.pass_by(3600)
+    assert timeline.entries == []
+
+
+async def test_a_429_holds_all_incidents_and_then_each_is_told_once_and_in_order(
+    ward: Ward, timeline: FakeTimeline, time: SteppedTime
+) -> None:
+    timeline.fail("post_note", THROTTLED)
+    tell_all(ward)
+    await time.pass_by(0.5)
+    # What was under way already when the answer came could not be held.
+    before = len(timeline.calls)
+    await time.pass_by(6.4)
+    assert len(timeline.calls) == before <= len(UIDS)
+    await time.pass_by(60)
+    see_all_told_once(ward)
+    assert timeline.times("post_note") == 2 * len(UIDS) + 1
+    assert timeline.times("find") == 0
 
 
 async def test_a_bug_is_logged_and_does_not_end_the_telling(
