@@ -5,6 +5,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import pytest
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
+from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
+from pydantic import ValidationError
 
 from incident_rollback.clients.connection import Connection
 from incident_rollback.clients.lease import KubernetesLeases
@@ -63,6 +67,19 @@ def real(server: FakeApiServer, connection: Connection) -> OverHttp:
 @pytest.fixture(params=["fake", "real"])
 def world(request: pytest.FixtureRequest, real: OverHttp) -> World:
     return real if request.param == "real" else InMemory(FakeLeases())
+
+
+# --- why it is not the library's ---
+
+
+async def test_the_lock_of_the_library_still_cannot_make_a_lease(server: FakeApiServer) -> None:
+    """The day this fails its election is worth another look: docs/adr/0007."""
+    noon = str(NOON.replace(tzinfo=None))  # It writes a Z behind it.
+    record = LeaderElectionRecord("me", "10", noon, noon)
+    async with ApiClient(Configuration(host=server.host)) as client:
+        with pytest.raises(ValidationError, match="pretty"):
+            await LeaseLock("controller", HOME, "me", client).create("controller", HOME, record)
+    assert server.objects == {}
 
 
 # --- what every Lease does ---

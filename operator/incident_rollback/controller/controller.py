@@ -28,6 +28,8 @@ from incident_rollback.ports import Store
 from incident_rollback.telemetry.metrics import ControllerMetrics
 
 LIST_SECONDS: Final = (30.0, 60.0)
+AGAIN_SECONDS: Final = (2.0, 4.0)
+"""After a list that failed: that all is well again must not be found out a minute late."""
 CHECK_SECONDS: Final = (8.0, 12.0)
 SETTLE_SECONDS: Final = 2.0
 """How long the watch may be behind the list before it counts as stale."""
@@ -52,7 +54,11 @@ class Controller:
     monotonic: Callable[[], float] = monotonic
     _heard: dict[str, int] = field(default_factory=dict[str, int])
     """By uid: the newest resourceVersion that the watch has told."""
+    _is_stale: bool = False
+    """The watch has missed something, and told nothing since."""
     _listed_at: float | None = None
+    _why_not_listed: str = ""
+    """What was said of the last list; "" of one that was good."""
     _watch: Watch | None = None
     _is_leading: bool = False
     _on_duty: asyncio.Event = field(default_factory=asyncio.Event)
@@ -75,6 +81,7 @@ class Controller:
 
     def hear(self, kind: str, raw: Json) -> None:
         """Take in an event of the watch.  Leaving the selection reads as DELETED, too."""
+        self._is_stale = False
         rollback = _parse(raw)
         if rollback is None:
             return
@@ -93,6 +100,8 @@ class Controller:
             return f"no list of the IncidentRollbacks for {STALE_SECONDS:g} s"
         if self._watch is None or not self._watch.is_alive:
             return "the watch is not running"
+        if self._is_stale:
+            return "the watch has missed something, and told nothing since it was started again"
         return ""
 
     def list_age(self) -> float:
@@ -128,9 +137,11 @@ class Controller:
         return await self._list() is not None
 
     async def _list_for_ever(self) -> None:
+        pause = LIST_SECONDS
         while True:
-            await asyncio.sleep(random.uniform(*LIST_SECONDS))  # noqa: S311  # spreads the load
+            await asyncio.sleep(random.uniform(*pause))  # noqa: S311  # spreads the load
             listed = await self._list()
+            pause = LIST_SECONDS if listed is not None else AGAIN_SECONDS
             if listed is None:
                 continue
             try:
@@ -143,9 +154,12 @@ class Controller:
         try:
             listed = await self.store.list_rollbacks(fields=UNSETTLED)
         except RollbackError as error:
-            _log.warning("the IncidentRollbacks cannot be listed: %s", error)
+            is_news = str(error) != self._why_not_listed
+            level = logging.WARNING if is_news else logging.DEBUG
+            _log.log(level, "the IncidentRollbacks cannot be listed: %s", error)
+            self._why_not_listed = str(error)
             return None
-        self._listed_at = self.monotonic()
+        self._listed_at, self._why_not_listed = self.monotonic(), ""
         for rollback in listed:
             self.runner.offer(rollback)
         return listed
@@ -172,6 +186,7 @@ class Controller:
             for rollback in listed
             if self._heard.get(rollback.metadata.uid, 0) < version_of(rollback)
         ]
+        self._is_stale = bool(missed)
         if missed and self._watch is not None:
             self.metrics.watch_missed.inc(len(missed))
             _log.warning("the watch did not tell of %s: starting it again", ", ".join(missed[:5]))

@@ -11,7 +11,7 @@ import logging
 import random
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -31,18 +31,35 @@ Heard = Callable[[str, Json], None]
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
 class EndlessBackoff:
     """Pauses between kopf's own retries: 0.1 s doubling to 2 s, jittered, without end."""
 
+    longest_seconds: float = 2.0
+
     def __iter__(self) -> Iterator[float]:
         """Start anew for each request."""
-        pause = 0.1
+        pause = min(0.1, self.longest_seconds)
         while True:
             yield pause * random.uniform(0.5, 1.0)  # noqa: S311  # spreads the load
-            pause = min(2.0, pause * 2)
+            pause = min(self.longest_seconds, pause * 2)
 
 
-def register(registry: kopf.OperatorRegistry, heard: Heard) -> None:
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """How long kopf waits, in seconds; arguments, so that tests can be quick."""
+
+    backoff: EndlessBackoff = EndlessBackoff()
+    inactivity: float = 70.0
+    """For anything from a watch: the API server sends a bookmark each minute."""
+    login: float = 4.0
+    """Before one login too many, at most; half of it at least."""
+
+
+USUAL: Final = Waits()
+
+
+def register(registry: kopf.OperatorRegistry, heard: Heard, waits: Waits = USUAL) -> None:
     """Attach the handlers; importing this module attaches nothing."""
     logins: list[datetime] = []
 
@@ -52,7 +69,7 @@ def register(registry: kopf.OperatorRegistry, heard: Heard) -> None:
 
     @kopf.on.startup(registry=registry)
     async def configure(settings: kopf.OperatorSettings, **_: object) -> None:  # pyright: ignore[reportUnusedFunction]
-        apply(settings)
+        apply(settings, waits)
 
     @kopf.on.login(registry=registry)
     async def login(  # pyright: ignore[reportUnusedFunction]
@@ -62,12 +79,12 @@ def register(registry: kopf.OperatorRegistry, heard: Heard) -> None:
         logins[:] = [at for at in logins if now - at < timedelta(minutes=1)]
         logins.append(now)
         if len(logins) > LOGINS_A_MINUTE:  # A lasting 401 would be a hot loop.
-            await asyncio.sleep(random.uniform(2.0, 4.0))  # noqa: S311  # spreads the load
+            await asyncio.sleep(waits.login * random.uniform(0.5, 1.0))  # noqa: S311  # spreads
         found = kopf.login_via_client(logger=logger, settings=settings)
         return replace(found, expiration=now + LOGIN_LIFE) if found is not None else None
 
 
-def apply(settings: kopf.OperatorSettings) -> None:
+def apply(settings: kopf.OperatorSettings, waits: Waits = USUAL) -> None:
     """Set kopf up to watch and to write nothing; reasons are in docs/adr."""
     settings.peering.standalone = True
     settings.posting.enabled = False
@@ -76,12 +93,12 @@ def apply(settings: kopf.OperatorSettings) -> None:
     settings.watching.server_timeout = 290
     settings.watching.client_timeout = 300
     settings.watching.connect_timeout = 5
-    settings.watching.inactivity_timeout = 70.0
+    settings.watching.inactivity_timeout = waits.inactivity
     settings.watching.reconnect_backoff = 0.1
     settings.watching.chunk_size = 500
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5
-    settings.networking.error_backoffs = EndlessBackoff()
+    settings.networking.error_backoffs = waits.backoff
     settings.queueing.idle_timeout = 0.5
     settings.queueing.exit_timeout = 1.0
     settings.process.ultimate_exiting_timeout = None
@@ -91,9 +108,15 @@ def apply(settings: kopf.OperatorSettings) -> None:
 class Watch:
     """kopf in a thread, started again when it dies or is told to; `on_start` hears of each."""
 
-    def __init__(self, heard: Heard, on_start: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        heard: Heard,
+        on_start: Callable[[], None] = lambda: None,
+        waits: Waits = USUAL,
+    ) -> None:
         self._heard = heard
         self._on_start = on_start
+        self._waits = waits
         self._main = asyncio.get_running_loop()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._operator: asyncio.Task[None] | None = None
@@ -151,7 +174,7 @@ class Watch:
 
     async def _operate(self) -> None:
         registry = kopf.OperatorRegistry()
-        register(registry, self._pass_on)
+        register(registry, self._pass_on, self._waits)
         self._loop = asyncio.get_running_loop()
         self._operator = asyncio.create_task(
             kopf.operator(registry=registry, clusterwide=True, standalone=True)

@@ -305,6 +305,18 @@ async def test_an_api_server_that_is_away_ends_nothing(caplog: pytest.LogCapture
         assert stage.runner.known() == {"uid-1", "uid-2"}
 
 
+@in_fast_time
+async def test_an_api_server_that_stays_away_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    async with running() as stage:
+        for _ in range(2):
+            stage.store.down = UnavailableError("no answer")
+            await asyncio.sleep(20 * ROUND)
+            stage.store.down = None
+            await asyncio.sleep(ROUND)
+    assert caplog.text.count("cannot be listed: no answer") == 2
+
+
 class NoGetStore(FakeStore):
     """Lists, and cannot be asked for one."""
 
@@ -460,6 +472,40 @@ async def test_not_ready_while_the_watch_is_not_running() -> None:
         assert stage.controller.why_not_ready() == ""
         stage.watch.is_alive = False
         assert stage.controller.why_not_ready() == "the watch is not running"
+
+
+@in_fast_time
+async def test_not_ready_while_a_watch_that_missed_something_has_told_nothing_since() -> None:
+    async with running() as stage:
+        stage.store.put(version(3))
+        await asyncio.sleep(ROUND)
+        why = "the watch has missed something, and told nothing since it was started again"
+        assert stage.controller.why_not_ready() == why
+        stage.watch.tells(version(3), "LISTED")
+        assert stage.controller.why_not_ready() == ""
+
+
+@in_fast_time
+async def test_ready_again_once_a_list_shows_nothing_that_the_watch_has_not_told() -> None:
+    """What it had missed is over by now: there may be nothing left for it to tell."""
+    async with running() as stage:
+        stage.store.put(version(3))
+        await asyncio.sleep(ROUND)
+        assert stage.controller.why_not_ready() != ""
+        stage.store.put(version(4, settled=True))
+        await asyncio.sleep(ROUND)
+        assert stage.controller.why_not_ready() == ""
+
+
+@in_fast_time
+async def test_ready_again_as_soon_as_the_api_server_is_back() -> None:
+    async with running() as stage:
+        stage.store.down = UnavailableError("no answer")
+        await asyncio.sleep(200)
+        assert stage.controller.why_not_ready() != ""
+        stage.store.down = None
+        await asyncio.sleep(5)
+        assert stage.controller.why_not_ready() == ""
 
 
 @in_fast_time

@@ -42,10 +42,11 @@ class Controller:
     task: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
+        self.clock = FakeClock()
         self.elector = Elector(
             self.leases,
             self.name,
-            now=FakeClock().now,
+            now=self.clock.now,
             monotonic=elapsed,
             sleep=self._sleep,
             between=on_average,
@@ -166,6 +167,18 @@ async def test_each_change_of_hands_is_counted() -> None:
         assert (a.leads, a.elector.transitions) == (True, 7)
         assert leases.lease is not None
         assert leases.lease.transitions == 7
+
+
+@pytest.mark.parametrize("seconds", [-18_000, 18_000], ids=["back", "ahead"])
+@in_fast_time
+async def test_a_clock_that_jumps_changes_nothing(seconds: float) -> None:
+    """What counts is for how long it was seen unchanged, by a clock that cannot jump."""
+    async with started("a", "b") as (a, b):
+        for one in (a, b, a):
+            one.clock.advance(seconds)
+            await asyncio.sleep(A_WHILE)
+            assert (a.leads, b.standing) == (True, Standing.STANDS_BY)
+        assert [standing for _, standing in a.told + b.told] == [Standing.LEADS]
 
 
 # --- letting go of it ---
