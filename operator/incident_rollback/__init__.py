@@ -59,6 +59,7 @@ The map.  ● marks a pure module: no input or output, no clock, no environment,
     bridge/payload.py        ● webhook bytes -> Request, Ignored or Malformed
     bridge/requests.py       ● a request -> the rollbacks to create, their names, the answer
     bridge/presence.py         whether a controller has been seen lately, as an aside
+    bridge/floods.py           what many unsigned requests leave in the log
 
     controller/controller.py   the watch, the safety list, the tasks, and whether it is ready
     controller/election.py     which of several controllers leads: hold the Lease, or seek to

@@ -21,7 +21,8 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from contextvars import copy_context
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, TypeVar
 
@@ -30,6 +31,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 from pydantic import SecretStr
 
+from incident_rollback.bridge.floods import Floods
 from incident_rollback.bridge.payload import (
     MAX_BODY_BYTES,
     Ignored,
@@ -157,6 +159,15 @@ NOT_SIGNED: Final = Answer(
     "NotSigned",
     f"the header {HEADER} is missing or wrong: give the runbook step the HMAC secret of the bridge",
 )
+
+
+UNSIGNED: Final = frozenset(
+    answer.reason
+    for answer in (
+        NOT_FOUND, WRONG_METHOD, TOO_LARGE, TOO_SLOW, BROKEN, NOT_HTTP, NO_SECRET, NOT_SIGNED,
+    )
+)  # fmt: skip
+"""Reasons of answers that anybody can have, as often as they like."""
 
 
 class Gate:
@@ -320,9 +331,10 @@ class Bridge:
     limits: Limits
     door: Door
     work: Gate
+    floods: Floods = field(default_factory=Floods)
 
     async def receive(self, request: web.BaseRequest) -> web.Response:
-        """Answer one request, whatever happens, and log one line about it."""
+        """Answer one request, whatever happens, and see that the log says so."""
         follow(new_trace())
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -341,7 +353,14 @@ class Bridge:
 
     def _told(self, answer: Answer, seconds: float = 0.0) -> web.Response:
         self.observe(answer.code, answer.reason)
-        _log_answer(answer, seconds)
+        if answer.reason in UNSIGNED:
+            here = copy_context()  # The line may be written later: with this request's trace.
+            self.floods.tell(
+                f"{answer.reason} {answer.detail}",
+                lambda left_out: here.run(_log_answer, answer, seconds, left_out),
+            )
+        else:
+            _log_answer(answer, seconds)
         return _to_response(answer)
 
     async def _answer(self, request: web.BaseRequest) -> Answer:
@@ -490,7 +509,8 @@ def _answer_unexpected(error: BaseException | None) -> Answer:
     )
 
 
-def _log_answer(answer: Answer, seconds: float) -> None:
+def _log_answer(answer: Answer, seconds: float, left_out: int = 0) -> None:
+    """Log an answer, and how many like it within the last second were left out."""
     level = logging.INFO
     if answer.code >= 400:
         level = logging.ERROR if answer.code >= 500 else logging.WARNING
@@ -501,6 +521,7 @@ def _log_answer(answer: Answer, seconds: float) -> None:
         "rollbacks": [one.rollback.metadata.name for one in answer.outcomes],
         "duration_seconds": round(seconds, 4),
         "detail": answer.detail,
+        **({"left_out": left_out} if left_out else {}),
     }
     _log.log(level, "answered %d: %s", answer.code, answer.message, extra=told)
 

@@ -1,7 +1,13 @@
-"""Logging: one JSON object a line for machines, or one line of text for people."""
+"""
+Logging: one JSON object a line for machines, or one line of text for people.
+
+What is logged was partly written by others.  No text of theirs can begin a line of its own, move
+the cursor of a terminal, or turn the direction of the writing.
+"""
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -13,6 +19,9 @@ _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {
     "asctime",
     "taskName",
 }
+_PLAIN: Final = re.compile(r"[^\s\"=]*")
+STACK: Final = "  | "
+"""In text, before each line of a traceback."""
 _NOISY: Final = ("kopf", "aiohttp.access", "httpx", "httpcore", "urllib3", "asyncio")
 
 
@@ -30,20 +39,35 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return one_line(json.dumps(line, default=str, ensure_ascii=False))
 
 
 class TextFormatter(logging.Formatter):
     """The same for people."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return one line, and the traceback where there is one."""
+        """Return one line; a traceback follows on lines that begin like no record does."""
         extras = "".join(
-            f" {key}={value}" for key, value in extras_of(record).items() if value != ""
+            f" {key}={_shown(value)}" for key, value in extras_of(record).items() if value != ""
         )
         at = datetime.fromtimestamp(record.created, UTC)
         line = f"{at:%H:%M:%S.%f}"[:-3] + f" {record.levelname:<7} {record.getMessage()}{extras}"
-        return line + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
+        stack = self.formatException(record.exc_info).splitlines() if record.exc_info else []
+        return "\n".join([one_line(line), *(f"{STACK}{one_line(part)}" for part in stack)])
+
+
+def one_line(text: str) -> str:
+    """Return a text with what cannot be printed escaped as in JSON: in that it stays the same."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+
+
+def _shown(value: object) -> str:
+    """Return a value as text; in quotes where it could be taken for more than one."""
+    text = str(value)
+    is_plain = not isinstance(value, str) or _PLAIN.fullmatch(text)
+    return text if is_plain else json.dumps(text, ensure_ascii=False)
 
 
 def without_stack(record: logging.LogRecord) -> bool:

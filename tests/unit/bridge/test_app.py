@@ -750,6 +750,45 @@ async def test_one_log_line_for_each_request_and_no_body(
     assert bridge.observed[1:] == [(200, "AlreadyAsked"), (400, "Malformed"), (401, "NotSigned")]
 
 
+FLOODS = [
+    pytest.param("POST", "/firehydrant", "NotSigned", id="without a signature"),
+    pytest.param("GET", "/firehydrant", "MethodNotAllowed", id="by another method"),
+    pytest.param("POST", "/wp-login.php", "NotFound", id="elsewhere"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "reason"), FLOODS)
+async def test_a_flood_is_a_line_a_second_and_is_counted_in_full(
+    bridge: Bridge, traced: pytest.LogCaptureFixture, method: str, path: str, reason: str
+) -> None:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for _ in range(40):
+        await bridge.client.request(method, path, data=b"{}")
+
+    def told() -> list[dict[str, Any]]:
+        return [vars(record) for record in traced.records if vars(record).get("reason") == reason]
+
+    async with asyncio.timeout(20):
+        while sum(1 + line.get("left_out", 0) for line in told()) < 40:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert len(told()) <= 2 + (loop.time() - began)
+    assert len({line["trace_id"] for line in told()}) == len(told()) > 1
+    assert len(bridge.observed) == 40
+
+
+async def test_a_signed_request_has_its_line_whatever_floods(
+    bridge: Bridge, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "incident_rollback")
+    for number in range(5):
+        await bridge.client.post("/firehydrant", data=b"{}")
+        await bridge.post(OURS | {"incident_id": f"i-{number}"})
+        await bridge.post({"PWNED": number})
+    told = [vars(record).get("reason") for record in caplog.records]
+    assert (told.count("Created"), told.count("Malformed")) == (5, 5)
+
+
 async def test_a_header_cannot_be_forged_by_what_stands_in_the_cluster(bridge: Bridge) -> None:
     await bridge.post(OURS)
     bridge.end(Phase.SUCCEEDED, reason="Straße\r\nSet-Cookie: a=b")
@@ -871,6 +910,9 @@ async def test_who_has_not_signed_chooses_no_trace_and_makes_no_span(
     Tracing.tracer = tracer = FakeTracer()
     for headers in ({"traceparent": PARENT}, {"traceparent": PARENT, "fh-signature": "0" * 64}):
         await bridge.client.post("/firehydrant", data=b"{}", headers=headers)
+    async with asyncio.timeout(20):
+        while len(trace_ids(traced)) < 2:  # noqa: ASYNC110  # the second line is held for a second
+            await asyncio.sleep(0.02)
     assert len({*trace_ids(traced), TRACE_ID}) == 3
     assert tracer.spans == []
 

@@ -54,7 +54,48 @@ def test_json_has_the_exception() -> None:
 def test_text_is_for_people() -> None:
     line = TextFormatter().format(a_record(incident="x", reason=""))
     assert line == "02:14:00.500 INFO    claim incident=x"
-    assert TextFormatter().format(with_error(ValueError("no"))).endswith("\nValueError: no")
+    assert TextFormatter().format(with_error(ValueError("no"))).endswith("\n  | ValueError: no")
+
+
+FORGED = "x\n02:14:00.500 ERROR   claim reason=Forged"
+"""An id of an incident that goes on as a line of ours would."""
+
+
+@pytest.mark.parametrize(
+    ("hostile", "shown"),
+    [
+        pytest.param(FORGED, '"x\\n02:14:00.500 ERROR   claim reason=Forged"', id="a line break"),
+        pytest.param("x\r\n", '"x\\r\\n"', id="as Windows breaks lines"),
+        pytest.param("x\u2028\x85", '"x\\u2028\\u0085"', id="as Unicode breaks lines"),
+        pytest.param("\x1b[2Kx\x9b", "\\u001b[2Kx\\u009b", id="what moves a terminal's cursor"),
+        pytest.param("\u202ex\u200b", "\\u202ex\\u200b", id="what turns or hides the writing"),
+        pytest.param("x reason=Other", '"x reason=Other"', id="another field"),
+        pytest.param('x" reason="Other', '"x\\" reason=\\"Other"', id="the end of the quotes"),
+        pytest.param("näh-1/2", "näh-1/2", id="all else stays as it is"),
+    ],
+)
+def test_a_record_of_text_is_one_line_whatever_others_wrote(hostile: str, shown: str) -> None:
+    line = TextFormatter().format(a_record(incident=hostile, code=200))
+    assert line.splitlines() == [line]
+    assert line == f"02:14:00.500 INFO    claim incident={shown} code=200"
+
+
+@pytest.mark.parametrize("formatter", [JsonFormatter(), TextFormatter()])
+@pytest.mark.parametrize("hostile", [FORGED, "x\u2028y\x85z\x1b[2K\u202e", "x\r\ny"])
+def test_a_message_begins_no_line(formatter: logging.Formatter, hostile: str) -> None:
+    (line,) = formatter.format(a_record(hostile)).splitlines()
+    assert line.isprintable()
+
+
+def test_json_is_read_as_it_was_given_though_it_is_escaped() -> None:
+    given = "x\u2028\U000e0001\x85\x9b y"
+    assert json.loads(JsonFormatter().format(a_record(incident=given)))["incident"] == given
+
+
+def test_a_traceback_looks_like_no_record_whatever_the_exception_says() -> None:
+    first, *stack = TextFormatter().format(with_error(ValueError(FORGED))).splitlines()
+    assert first == "02:14:00.500 ERROR   it failed"
+    assert stack == ["  | ValueError: x", "  | 02:14:00.500 ERROR   claim reason=Forged"]
 
 
 def test_extras_are_what_is_not_the_records_own() -> None:
