@@ -587,7 +587,13 @@ def test_viewer_may_only_look_and_is_bound_to_nobody() -> None:
             "apiGroups": [OURS],
             "resources": ["incidentrollbacks", "rollbackenvironments"],
             "verbs": ["get", "list", "watch"],
-        }
+        },
+        {
+            "apiGroups": ["coordination.k8s.io"],
+            "resources": ["leases"],
+            "resourceNames": ["incident-rollback-controller"],
+            "verbs": ["get"],
+        },
     ]
     bindings = [*of_kind("RoleBinding"), *of_kind("ClusterRoleBinding")]
     assert viewer["metadata"]["name"] not in {one["roleRef"]["name"] for one in bindings}

@@ -5,8 +5,12 @@ Every command runs as a process of its own and its output is a pipe, as in CI.
 """
 
 import json
+import re
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import pytest
@@ -19,7 +23,7 @@ from incident_rollback.domain.template import template_key
 from incident_rollback.domain.workload import Revision, Workload
 from incident_rollback.ports import TemplatePatch
 from tests.e2e.conftest import SetStage
-from tests.e2e.stage import Stage, reason_of
+from tests.e2e.stage import API_VERSION, ENVIRONMENTS, LEASE, ROLLBACKS, Stage, reason_of
 from tests.sandbox.api import Json, path_to
 from tests.sandbox.components import base_environment
 from tests.sandbox.processes import Completed
@@ -280,6 +284,103 @@ def test_a_calm_afternoon_and_one_that_is_not(set_stage: SetStage) -> None:
     assert not rows()[""]["ready"]
     told = run(stage, "check", code=NO).stdout
     assert "its red switch is on" in told
+
+
+def controllers_row(done: Completed) -> Json:
+    rows: list[Json] = [row for row in data(done) if not row["environment"]]
+    (row,) = rows
+    return row
+
+
+def test_a_controller_that_died_on_a_calm_afternoon_is_missed(stage: Stage) -> None:
+    check = ("check", "-o", "json")
+    with mapped_alone(stage):
+        leading = controllers_row(run(stage, *check))
+        assert leading["ready"]
+        assert re.fullmatch(r"leads: \S+", leading["message"])
+        stage.operator.controller.stop()
+        long_ago = datetime.now(UTC) - timedelta(minutes=3, seconds=20)
+        spec = {"holderIdentity": "dead", "renewTime": f"{long_ago:%Y-%m-%dT%H:%M:%S.%fZ}"}
+        stage.sandbox.api.patch(LEASE, {"spec": spec})
+        row = controllers_row(run(stage, *check, code=NO))
+        assert not row["ready"]
+        assert f"has been seen since {long_ago:%Y-%m-%d %H:%M:%S} UTC" in row["message"]
+        alone = data(run(stage, *check, INCIDENT_ROLLBACK_LEADER_ELECT="false"))
+        assert all(row["environment"] for row in alone)
+    stage.sandbox.api.delete(LEASE)
+    stage.operator.controller.begin()
+
+
+def test_who_may_not_read_the_lease_is_told_so_and_a_viewer_may(stage: Stage) -> None:
+    mine = str(stage.sandbox.control_plane.token_kubeconfig(stage.namespace, "default"))
+    with mapped_alone(stage), binding(stage, "view"):
+        with binding(stage, looker(stage)):
+            done = run(stage, "check", "-o", "json", code=WRONG_USE, KUBECONFIG=mine)
+            row = controllers_row(done)
+            assert row["ready"] is None
+            assert f"{stage.namespace}:default may not get leases" in row["message"]
+            assert all(row["ready"] for row in data(done) if row["environment"])
+        with binding(stage, "incidentrollback-viewer"):
+            told = run(stage, "check", KUBECONFIG=mine).stdout
+            assert "leads: " in told
+            assert "All of it would work now." in told
+
+
+@contextmanager
+def mapped_alone(stage: Stage) -> Generator[None]:
+    """
+    Have no mapping but the stage's, and that one ready, for as long as the block.
+
+    The shipped one is for any environment, and never ready: what it leads to is looked at when a
+    rollback is asked for.
+    """
+    api, shipped = stage.sandbox.api, environment_path("default")
+    wait_for(
+        lambda: reason_of(api.get(environment_path(stage.namespace)).get("status", {})) == "Ready",
+        "the controller to look at the environment",
+    )
+    body = api.get(shipped)
+    api.delete(shipped)
+    try:
+        yield
+    finally:
+        metadata = {key: body["metadata"][key] for key in ("name", "namespace", "labels")}
+        api.create(shipped.rpartition("/")[0], {**body, "metadata": metadata})
+
+
+def environment_path(name: str) -> str:
+    return path_to(API_VERSION, ENVIRONMENTS, HOME_NAMESPACE, name)
+
+
+def looker(stage: Stage) -> str:
+    """Make a ClusterRole that may look at our kinds, and at no Lease; return its name."""
+    name = f"looks-{stage.namespace}"
+    rule = {
+        "apiGroups": [API_VERSION.partition("/")[0]],
+        "resources": [ROLLBACKS, ENVIRONMENTS],
+        "verbs": ["get", "list"],
+    }
+    path = path_to("rbac.authorization.k8s.io/v1", "clusterroles")
+    stage.sandbox.api.create(path, {"metadata": {"name": name}, "rules": [rule]})
+    return name
+
+
+@contextmanager
+def binding(stage: Stage, role: str) -> Generator[None]:
+    """Give a ClusterRole to the namespace's default account, everywhere."""
+    name, account = f"{role}-{stage.namespace}", f"{stage.namespace}:default"
+    kubectl = stage.sandbox.kubectl
+    kubectl.run(
+        "create",
+        "clusterrolebinding",
+        name,
+        f"--clusterrole={role}",
+        f"--serviceaccount={account}",
+    )
+    try:
+        yield
+    finally:
+        kubectl.run("delete", "clusterrolebinding", name)
 
 
 WRONG: Final = [

@@ -1,4 +1,7 @@
-"""Would it work tonight?  Every RollbackEnvironment, and every service that it leads to by name."""
+"""
+Would it work tonight?  Whether a controller is there, every RollbackEnvironment, and every service
+that it leads to by name.
+"""
 
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -10,6 +13,7 @@ from incident_rollback.cli.options import Exit
 from incident_rollback.cli.page import Answer, Grid, Page
 from incident_rollback.cli.rehearsal import Rehearsal, TakeTurn, rehearse
 from incident_rollback.cli.session import Session, session
+from incident_rollback.clients.lease import KubernetesLeases
 from incident_rollback.crd.v1alpha1 import (
     GROUP,
     Phase,
@@ -17,10 +21,15 @@ from incident_rollback.crd.v1alpha1 import (
 )
 from incident_rollback.domain.conditions import get
 from incident_rollback.domain.environment import WILDCARD, labels_of
+from incident_rollback.domain.lease import LEASE_NAME, attendance_of
 from incident_rollback.domain.words import span
 from incident_rollback.domain.workload import Workload
+from incident_rollback.errors import ForbiddenError
+from incident_rollback.ports import Leases
+from incident_rollback.settings import read_settings
 
 NEEDED_REVISIONS: Final = 2
+READY: Final[Mapping[bool | None, str]] = {True: "yes", False: "no", None: "unknown"}
 OLD: Final = timedelta(minutes=15)
 """A verdict of the controller that is older than this is shown with its age."""
 
@@ -41,13 +50,15 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found of an environment, or of one of its services."""
+    """What was found of the controllers, of an environment, or of one of its services."""
 
     environment: str
+    """Empty: the controllers."""
     service: str
     """Empty: the environment itself."""
     workload: str
-    is_ready: bool
+    is_ready: bool | None
+    """None: whoever asks may not look."""
     revisions: int
     """Functionally different ones."""
     owner: str
@@ -55,18 +66,48 @@ class Finding:
 
 
 async def check(take_turn: TakeTurn, home: str) -> Answer:
-    """Look at every environment of the home namespace; not ready is no."""
+    """Look at every environment of the home namespace, and for a controller; not ready is no."""
     async with session(home=home) as opened:
         environments = await opened.store().list_environments()
         findings: list[Finding] = []
+        if read_settings().leader_elect:
+            leases = KubernetesLeases(opened.connection, opened.home)
+            findings.append(await look_for_controllers(leases, opened.clock.now(), opened.home))
         for environment in environments:
             findings.append(judge_environment(environment, opened.clock.now()))
             pairs = [*pairs_of(environment)]
             pairs += await _labelled(opened, environment, {pair.workload for pair in pairs})
             findings += [await _look(take_turn, opened, environment, pair) for pair in pairs]
     names = tuple(f"rollbackenvironment.{GROUP}/{e.metadata.name}" for e in environments)
-    code = Exit.FINE if findings and all(one.is_ready for one in findings) else Exit.NO
-    return Answer(check_page(findings, opened.home), check_data(findings), names, code)
+    page, data = check_page(findings, opened.home), check_data(findings)
+    return Answer(page, data, names, exit_of(findings))
+
+
+async def look_for_controllers(leases: Leases, now: datetime, home: str) -> Finding:
+    """
+    Say which controller leads, by the Lease that it renews, or since when none was seen.
+
+    Raises RollbackError of all but a missing right: that is a finding, too.
+    """
+    try:
+        is_ready, message = attendance_of(await leases.read(), now, home)
+    except ForbiddenError as error:
+        message = f"whether a controller is there is not known: {error}"
+        return Finding("", "", f"{home}/{LEASE_NAME}", None, 0, "", message)
+    if not is_ready:
+        message += (
+            "; where one runs without a Lease, set INCIDENT_ROLLBACK_LEADER_ELECT=false here, too"
+        )
+    return Finding("", "", f"{home}/{LEASE_NAME}", is_ready, 0, "", message)
+
+
+def exit_of(findings: Sequence[Finding]) -> Exit:
+    """Return the exit code: a no weighs more than what one may not look at."""
+    is_mapped = any(one.environment for one in findings)
+    if not is_mapped or any(one.is_ready is False for one in findings):
+        return Exit.NO
+    is_all_known = all(one.is_ready is not None for one in findings)
+    return Exit.FINE if is_all_known else Exit.WRONG_USE
 
 
 async def _labelled(
@@ -174,24 +215,33 @@ def pairs_of(environment: RollbackEnvironment) -> Iterator[Pair]:
 
 def check_page(findings: Sequence[Finding], home: str) -> Page:
     """Return what was found, a line each."""
+    unmapped = f"There is no RollbackEnvironment in {home}: no service leads to a workload."
     if not findings:
-        return [f"There is no RollbackEnvironment in {home}: no service leads to a workload."]
+        return [unmapped]
     head = ("ENVIRONMENT", "SERVICE", "WORKLOAD", "READY", "REVISIONS", "OWNER", "MESSAGE")
     rows = tuple(
         (
-            one.environment,
+            one.environment or "-",
             one.service or "-",
             one.workload or "-",
-            "yes" if one.is_ready else "no",
+            READY[one.is_ready],
             str(one.revisions) if one.service else "-",
             one.owner or "-",
             one.message,
         )
         for one in findings
     )
-    missing = sum(not one.is_ready for one in findings)
-    end = f"{missing} of {len(findings)} not ready" if missing else "All of it would work now."
-    return [Grid(head, rows), "", end]
+    is_mapped = any(one.environment for one in findings)
+    return [Grid(head, rows), "", _summary(findings) if is_mapped else unmapped]
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    missing = sum(one.is_ready is False for one in findings)
+    if missing:
+        return f"{missing} of {len(findings)} not ready"
+    if any(one.is_ready is None for one in findings):
+        return "All that you may look at would work now; of the rest nothing is known."
+    return "All of it would work now."
 
 
 def check_data(findings: Sequence[Finding]) -> list[dict[str, object]]:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from incident_rollback.domain.words import span
+from incident_rollback.domain.words import clock_time, quote, span
 
 LEASE_NAME: Final = "incident-rollback-controller"
 LEASE_SECONDS: Final = 10
@@ -133,3 +133,21 @@ def absence_of(lease: Lease | None, now: datetime, home: str) -> str:
     return (
         f"no controller has been seen for {unseen}: kubectl get pods -n {home}; the request is kept"
     )
+
+
+def attendance_of(lease: Lease | None, now: datetime, home: str) -> tuple[bool, str]:
+    """
+    Say whether a controller is there, and which one leads, or since when none was seen.
+
+    For whoever looks by day, and wants to know rather than to be told in passing.
+    """
+    look = f"kubectl get pods -n {home}"
+    if lease is None or lease.renewed_at is None:
+        return False, f"no controller has ever led here: {look}"
+    age = now - lease.renewed_at
+    if age > UNSEEN_AFTER:
+        at = f"{lease.renewed_at:%Y-%m-%d} {clock_time(lease.renewed_at)} UTC"
+        return False, f"no controller has been seen since {at} ({span(age)}): {look}"
+    if not lease.holder:
+        return False, f"no controller leads since the last one let go {span(age)} ago: {look}"
+    return True, f"leads: {quote(lease.holder)}"

@@ -4,14 +4,18 @@ from typing import Any
 import pytest
 
 from incident_rollback.cli.check import (
+    Finding,
     check_data,
     check_page,
     depth_of,
+    exit_of,
     judge_environment,
     judge_service,
+    look_for_controllers,
     namespaces_of,
     pairs_of,
 )
+from incident_rollback.cli.options import Exit
 from incident_rollback.cli.page import Grid
 from incident_rollback.cli.rehearsal import Rehearsal
 from incident_rollback.crd.v1alpha1 import (
@@ -20,7 +24,9 @@ from incident_rollback.crd.v1alpha1 import (
     RollbackEnvironment,
     RollbackEnvironmentStatus,
 )
+from incident_rollback.domain.lease import Lease
 from incident_rollback.domain.workload import Workload
+from incident_rollback.errors import ForbiddenError, UnavailableError
 from tests.builders import (
     HOME,
     NOW,
@@ -31,6 +37,7 @@ from tests.builders import (
     ago,
     an_environment,
 )
+from tests.fakes.leases import FakeLeases
 
 
 def judged(status: Any, *, at: datetime = NOW, seen: int = 1, **spec: Any) -> RollbackEnvironment:
@@ -197,3 +204,78 @@ def test_no_environment_is_said() -> None:
     assert check_page([], HOME) == [
         f"There is no RollbackEnvironment in {HOME}: no service leads to a workload."
     ]
+
+
+# --- the controllers
+
+
+MAY_NOT = "alice may not get leases in namespace incident-rollback"
+LEASES = [
+    pytest.param(
+        FakeLeases(Lease("pod-1", renewed_at=ago(seconds=2))), True, "leads: pod-1", id="one leads"
+    ),
+    pytest.param(
+        FakeLeases(Lease("pod-1", renewed_at=ago(minutes=9))),
+        False,
+        "no controller has been seen since 2026-11-23 02:05:00 UTC (9 min): ",
+        id="dead",
+    ),
+    pytest.param(FakeLeases(), False, "no controller has ever led here: ", id="no Lease"),
+    pytest.param(
+        FakeLeases(down=ForbiddenError(MAY_NOT)),
+        None,
+        f"whether a controller is there is not known: {MAY_NOT}",
+        id="whoever asks may not read Leases",
+    ),
+]
+
+
+@pytest.mark.parametrize(("leases", "is_ready", "message"), LEASES)
+async def test_controllers_are_there_as_their_lease_says(
+    leases: FakeLeases, is_ready: bool | None, message: str
+) -> None:
+    found = await look_for_controllers(leases, NOW, HOME)
+    assert found.is_ready is is_ready
+    assert found.message.startswith(message)
+    assert ("LEADER_ELECT=false here" in found.message) is (is_ready is False)
+    assert (found.environment, found.workload) == ("", f"{HOME}/incident-rollback-controller")
+    assert [one["ready"] for one in check_data([found])] == [is_ready]
+
+
+async def test_a_cluster_that_is_away_is_no_finding() -> None:
+    with pytest.raises(UnavailableError):
+        await look_for_controllers(FakeLeases(down=UnavailableError("away")), NOW, HOME)
+
+
+ENDS = [
+    pytest.param(True, "True", Exit.FINE, "All of it would work now.", id="all is well"),
+    pytest.param(False, "True", Exit.NO, "1 of 2 not ready", id="no controller is there"),
+    pytest.param(None, "False", Exit.NO, "1 of 2 not ready", id="a no weighs more than unknown"),
+    pytest.param(
+        None,
+        "True",
+        Exit.WRONG_USE,
+        "All that you may look at would work now; of the rest nothing is known.",
+        id="whether a controller is there nobody knows: not allowed",
+    ),
+]
+
+
+@pytest.mark.parametrize(("is_there", "environment", "code", "end"), ENDS)
+def test_the_end_of_the_page_and_the_exit_code_agree(
+    is_there: bool | None, environment: str, code: Exit, end: str
+) -> None:
+    controllers = Finding("", "", "home/controller", is_there, 0, "", "")
+    findings = [controllers, judge_environment(judged(environment), NOW)]
+    page = check_page(findings, HOME)
+    assert (exit_of(findings), page[-1]) == (code, end)
+    assert isinstance(page[0], Grid)
+    shown = {True: "yes", False: "no", None: "unknown"}[is_there]
+    assert page[0].rows[0][:4] == ("-", "-", "home/controller", shown)
+
+
+@pytest.mark.parametrize("is_there", [True, None])
+def test_a_controller_alone_would_do_nothing_tonight(is_there: bool | None) -> None:
+    findings = [Finding("", "", "home/controller", is_there, 0, "", "")]
+    assert exit_of(findings) is Exit.NO
+    assert check_page(findings, HOME)[-1] == check_page([], HOME)[0]

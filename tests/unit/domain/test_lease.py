@@ -14,6 +14,7 @@ from incident_rollback.domain.lease import (
     Sight,
     Standing,
     absence_of,
+    attendance_of,
     held_by,
     is_takeable,
     look_again,
@@ -155,3 +156,42 @@ ABSENCES = [
 @pytest.mark.parametrize(("lease", "said"), ABSENCES)
 def test_whether_a_controller_is_missed(lease: Lease | None, said: str) -> None:
     assert absence_of(lease, NOW, HOME) == said
+
+
+LOOK = "kubectl get pods -n incident-rollback"
+ATTENDANCES = [
+    pytest.param(renewed(timedelta(0)), True, f"leads: {OTHER}", id="just renewed"),
+    pytest.param(
+        renewed(timedelta(seconds=60)), True, f"leads: {OTHER}", id="a minute is no absence"
+    ),
+    pytest.param(
+        renewed(timedelta(seconds=61)),
+        False,
+        f"no controller has been seen since 2026-11-23 02:12:59 UTC (1 min 1 s): {LOOK}",
+        id="over a minute",
+    ),
+    pytest.param(
+        replace(renewed(timedelta(seconds=20)), holder=""),
+        False,
+        f"no controller leads since the last one let go 20 s ago: {LOOK}",
+        id="let go of, and nobody took it",
+    ),
+    pytest.param(None, False, f"no controller has ever led here: {LOOK}", id="no Lease"),
+    pytest.param(
+        replace(THEIRS, renewed_at=None),
+        False,
+        f"no controller has ever led here: {LOOK}",
+        id="one that was never renewed",
+    ),
+    pytest.param(
+        replace(renewed(timedelta(0)), holder="<b>pod\n@here"),
+        True,
+        "leads: &lt;b&gt;pod @\u200bhere",
+        id="whatever the holder calls itself",
+    ),
+]
+
+
+@pytest.mark.parametrize(("lease", "is_there", "said"), ATTENDANCES)
+def test_whether_a_controller_is_there(lease: Lease | None, is_there: bool, said: str) -> None:
+    assert attendance_of(lease, NOW, HOME) == (is_there, said)
