@@ -23,6 +23,12 @@ PULLS: Final = frozenset({"Failed", "ErrImagePull", "ImagePullBackOff", "Registr
 """Reasons whose messages tell the image first, and the cause at their end."""
 
 _DETAILS: Final = re.compile(r", e\.g\. pod |; last event |; \d+ more cannot be made: | \(kubectl ")
+_NOT_MADE: Final = re.compile(
+    r"(its pods cannot be made|; \d+ more cannot be made): (.+?)(?=; last event | \(kubectl |$)"
+)
+"""What is said of pods that cannot be made, and why."""
+_POD_NAME: Final = re.compile(r"\b(pods?) \"[^\"]*\"")
+"""Kubernetes tries again and again, each time for a pod of another name."""
 
 
 def diagnose(workload: Workload, revision: Revision) -> str:
@@ -68,9 +74,18 @@ def lead_of(evidence: str) -> str:
 
 def beside(evidence: str, said: str) -> str:
     """Return such evidence for the same note, without why no pod can be made if that was said."""
-    lead = lead_of(evidence)
-    what, _, why = lead.partition(": ")
-    return f"{what}{evidence[len(lead) :]}" if why and why in said else evidence
+    return _NOT_MADE.sub(
+        lambda found: found[1] if is_said_in(said, found[2].strip("'")) else found[0], evidence
+    )
+
+
+def is_said_in(said: str, why: str) -> bool:
+    """
+    Say whether a text holds why no pod can be made, whatever that pod was to be called.
+
+    Of both the end may be cut: the first 120 characters count.
+    """
+    return _nameless(why)[:MAX_SAID].rstrip("…") in _nameless(said)
 
 
 def examples(workload: Workload, revision: Revision) -> Sequence[Pod]:
@@ -127,6 +142,11 @@ def _unmade_pods(workload: Workload, revision: Revision) -> int:
     return missing_pods(workload, revision) if revision.failure else 0
 
 
+def _nameless(message: str) -> str:
+    """Return a message, on one line, without the names of pods."""
+    return " ".join(_POD_NAME.sub(r"\1", message).split())
+
+
 def _groups(workload: Workload, revision: Revision) -> Sequence[Sequence[Pod]]:
     """Return the failing pods of a revision by their trouble, the most frequent one first."""
     groups: dict[str, list[Pod]] = {}
@@ -157,7 +177,7 @@ def _details(workload: Workload, revision: Revision, around: Surroundings) -> st
     pod = next(iter(examples(workload, revision)), None)
     warning = around.warnings.get(pod.uid if pod else revision.uid)
     if pod is None:
-        is_echo = revision.failure and warning and revision.failure in warning.message
+        is_echo = revision.failure and warning and is_said_in(warning.message, revision.failure)
         return "" if is_echo else _event(warning)
     if not (pod.reason or warning or _says(pod, around)):
         return ""

@@ -15,7 +15,7 @@ from incident_rollback.crd.v1alpha1 import (
     Update,
 )
 from incident_rollback.domain.conditions import get
-from incident_rollback.domain.diagnosis import lead_of
+from incident_rollback.domain.diagnosis import beside, lead_of
 from incident_rollback.domain.moves import Aim, Fail, News, Refuse, Succeed, Wait
 from incident_rollback.domain.plan import in_short, origin_words
 from incident_rollback.domain.words import clock_time, join, quote, span
@@ -68,14 +68,16 @@ def preview_text(rollback: IncidentRollback, aim: Aim) -> str:
     """Say what a rollback would do, what it would leave, and what it would replace."""
     plan = aim.plan
     asked = rollback.spec.requested_at or rollback.metadata.creation_timestamp
-    origin = origin_words(plan, asked)
+    origin, doubts = origin_words(plan, asked), doubts_words(plan, 1000)
+    evidence = beside(aim.from_.evidence, doubts)
+    was = _was(aim.from_.model_copy(update={"evidence": evidence}), origin)
     return _note(
         rollback,
         f"Dry run, nothing was changed. A rollback would take {subject_of(rollback)} to "
-        f"{_shown(aim.to)}. It is on {_was(aim.from_, origin)}. "
+        f"{_shown(aim.to)}. It is on {was}. "
         f"Changes: {in_short(plan.changes, '; ', 1000) or 'none'}. "
         f"Not rolled back: {in_short(plan.not_rolled_back, ', ', 300)}."
-        f"{_same_images(aim.from_, aim.to)}{doubts_words(plan, 1000)} Plan {plan.digest}.",
+        f"{_same_images(aim.from_, aim.to)}{doubts} Plan {plan.digest}.",
         "run the step that rolls back, or the one that approves this plan",
     )
 

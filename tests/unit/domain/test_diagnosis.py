@@ -249,7 +249,15 @@ def test_the_evidence_can_be_pasted(pod: Pod, around: Surroundings, said: str) -
     assert lead_of(said) == diagnose(workload, a_revision(2))
 
 
-QUOTA = "exceeded quota: compute, requested: pods=1"
+def unmade(pod: str) -> str:
+    """Return why a pod cannot be made, as Kubernetes says it of each try."""
+    return (
+        f'pods "checkout-7d9-{pod}" is forbidden: exceeded quota: compute, requested: pods=1, '
+        "used: pods=0, limited: pods=0"
+    )
+
+
+QUOTA = unmade("x")
 UNMADE = a_revision(2, desired=3, failure=QUOTA)
 NOT_MADE = [
     pytest.param(
@@ -263,6 +271,12 @@ NOT_MADE = [
         heard("FailedCreate", f"Error creating: {QUOTA}", of=UNMADE.uid),
         f"its pods cannot be made: {QUOTA} (kubectl describe rs/checkout-hash-2 -n production)",
         id="D5 an Event that repeats the condition is not told",
+    ),
+    pytest.param(
+        (),
+        heard("FailedCreate", f"Error creating: {unmade('y')}", of=UNMADE.uid),
+        f"its pods cannot be made: {QUOTA} (kubectl describe rs/checkout-hash-2 -n production)",
+        id="D5 nor is one of the next try, which names another pod",
     ),
     pytest.param(
         (),
@@ -311,6 +325,33 @@ BESIDE = [
         id="D5 it was not",
     ),
     pytest.param("1 of 1 pod in Error", "in Error as well", "1 of 1 pod in Error", id="in short"),
+    pytest.param(
+        f"its pods cannot be made: {unmade('x')} (kubectl describe rs/a -n b)",
+        f"a quota lets no more pods in (Error creating: {unmade('y')}), and revision 1",
+        "its pods cannot be made (kubectl describe rs/a -n b)",
+        id="D5 it was said of another pod, at the next try",
+    ),
+    pytest.param(
+        f"its pods cannot be made: {unmade('x')}; last event FailedCreate: 'a webhook is away' "
+        "(kubectl describe rs/a -n b)",
+        f"a quota lets no more pods in ({unmade('y')[:120]}…)",
+        "its pods cannot be made; last event FailedCreate: 'a webhook is away' "
+        "(kubectl describe rs/a -n b)",
+        id="D5 it was said, and cut; what else happened stays",
+    ),
+    pytest.param(
+        f"1 of 1 pod in Error, e.g. pod a; 2 more cannot be made: '{unmade('x')[:100]}…' (kubectl "
+        "logs a -n b)",
+        f"a quota lets no more pods in (Error creating: {unmade('y')})",
+        "1 of 1 pod in Error, e.g. pod a; 2 more cannot be made (kubectl logs a -n b)",
+        id="D5 one was made, and why no more are was said",
+    ),
+    pytest.param(
+        "its pods cannot be made: exceeded quota: cpu (kubectl describe rs/a -n b)",
+        "a quota lets no more pods in (exceeded quota: memory)",
+        "its pods cannot be made: exceeded quota: cpu (kubectl describe rs/a -n b)",
+        id="D5 another quota's words are other words",
+    ),
 ]
 
 
