@@ -103,6 +103,7 @@ class _Draft:
         if timeline.is_worth_telling(move, self.seen.now - created):
             text = timeline.waiting_text(self.rollback, move, until)
             self._tell(f"waiting-{move.reason}", text)
+            self._set(updates=timeline.wait_first(self.status.updates))
 
     def refuse(self, move: Refuse) -> None:
         if move.aim is not None:

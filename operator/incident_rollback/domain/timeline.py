@@ -208,6 +208,22 @@ def add(
     return (*updates, entry)
 
 
+def wait_first(updates: Updates) -> Updates:
+    """
+    Put what is waited for before a start that is not told yet.
+
+    A claim that has to wait has decided its start, which is told once the patch is in.  Told late,
+    "nothing was changed so far" must not come after it.
+    """
+    start = next((u for u in updates if u.key == "start" and u.delivered_at is None), None)
+    if start is None:
+        return updates
+    at = updates.index(start)
+    waits = tuple(u for u in updates[at:] if u.key.startswith("waiting-"))
+    others = tuple(u for u in updates[at:] if u not in waits)
+    return (*updates[:at], *waits, *others)
+
+
 def edit(updates: Updates, key: str, text: str, *, now: datetime) -> Updates:
     """Give a delivered message a new text, to be sent again."""
     return tuple(

@@ -132,7 +132,7 @@ ADVANCE = [
         WAIT,
         Phase.ROLLING_BACK,
         {"Ready": "Unknown Suspended", "Reconciling": "True Suspended"},
-        ["start", "waiting-Suspended"],
+        ["waiting-Suspended", "start"],  # In the order in which they are told.
         id="RollingBack, waiting before the patch",
     ),
     pytest.param(
@@ -264,6 +264,8 @@ def test_a_claim_that_waited_says_that_it_goes_where_others_count(
     waited = claimed(conditions=(a_condition("Ready", "Unknown", reason),))
     status = recorded(waited, Restore(a_workload().revisions[1]), policy=policy)
     assert conditions(status)["Ready"] == f"Unknown {says}"
+    assert conditions(status).get("Reconciling", "True Paused") == f"True {says}"
+    assert conditions(status).keys() <= {"Ready", "Reconciling"}
 
 
 def test_waiting_says_until_when() -> None:
@@ -309,6 +311,36 @@ def test_a_preview_claims_nothing() -> None:
     assert ready is not None
     assert the_claim().aim.plan.digest in ready.message
     assert "It would ask first" not in ready.message
+    assert "container app: image checkout:1.2 -> checkout:1.1. Plan" in ready.message
+    assert status.target == the_claim().aim.target
+
+
+def test_an_end_takes_away_that_it_is_under_way() -> None:
+    under_way = recorded(a_rollback(), WAIT)
+    for move in (REFUSE, Succeed("AlreadyThere", "it is there", "look elsewhere")):
+        ended = recorded(a_rollback(status=under_way), move)
+        assert "Reconciling" not in conditions(ended)
+
+
+def test_every_condition_says_since_when_and_of_which_generation() -> None:
+    moves = (WAIT, REFUSE, the_claim(), Preview(the_claim().aim))
+    for condition in (c for move in moves for c in recorded(a_rollback(), move).conditions):
+        assert (condition.last_transition_time, condition.observed_generation) == (NOW, 1)
+    ready = get(recorded(PATCHED, SUCCEED).conditions, "Ready")
+    assert ready is not None
+    assert ready.message == "3 of 3 pods available since 02:14:40. Next: revert it"
+
+
+def test_a_change_event_is_one_and_says_what_changed() -> None:
+    *_, change = recorded(PATCHED, SUCCEED).updates
+    assert (change.key, change.kind) == ("change", "ChangeEvent")
+    assert change.text.startswith("Rolled back production/checkout to checkout:1.1\n")
+
+
+def test_an_end_without_a_next_step_names_none() -> None:
+    held = get(recorded(ENDED, Hold(News("Held", "it stayed"))).conditions, "Held")
+    assert held is not None
+    assert held.message == "it stayed"
 
 
 def test_a_preview_says_that_it_would_ask_first() -> None:
@@ -555,3 +587,27 @@ def test_reported_keeps_the_reason_of_what_was_given_up() -> None:
     reported = get(status.conditions, "Reported")
     assert reported is not None
     assert reported.message == "not told within 24 hours"
+
+
+def test_reported_does_not_keep_that_something_else_was_told() -> None:
+    before = (a_condition("Reported", "True", "Told"),)
+    rollback = claimed(Phase.SUCCEEDED, updates=(LOST,), conditions=before)
+    status = with_reported(rollback, None, NOW).status
+    assert conditions(status)["Reported"] == "False NotAccepted"
+
+
+@pytest.mark.parametrize("length", [MAX_TEXT - 9, MAX_TEXT - 8])
+def test_what_fits_with_the_next_step_is_not_cut(length: int) -> None:
+    ready = get(recorded(a_rollback(), Refuse("OptedOut", "m" * length, "f")).conditions, "Ready")
+    assert ready is not None
+    assert len(ready.message) == MAX_TEXT
+    assert ("…" in ready.message) is (length > MAX_TEXT - 9)
+
+
+def test_reported_says_since_when_and_of_which_generation() -> None:
+    told = claimed(Phase.FAILED, updates=(an_update("end", delivered_at=NOW),))
+    for trouble, state in ((None, "True"), (REFUSED_KEY, "False")):
+        reported = get(with_reported(told, trouble, NOW).status.conditions, "Reported")
+        assert reported is not None
+        assert (reported.status, reported.last_transition_time) == (state, NOW)
+        assert (reported.observed_generation, bool(reported.message)) == (1, True)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -57,14 +58,14 @@ FAIL = Fail("VerifyDeadlineExceeded", "no progress for too long", "look at its p
 
 TEXTS = [
     pytest.param(
-        timeline.waiting_text(a_rollback(), WAIT, after(minutes=15)),
+        lambda: timeline.waiting_text(a_rollback(), WAIT, after(minutes=15)),
         "checkout in production is not rolled back yet: deployment production/checkout is paused. "
         "I act by myself as soon as that is over, until 02:29 UTC; nothing was changed so far.\n"
         f"Next: resume it {NAME}",
         id="waiting",
     ),
     pytest.param(
-        timeline.start_text(a_rollback(), aim_at()),
+        lambda: timeline.start_text(a_rollback(), aim_at()),
         "Rolling checkout in production back to checkout:1.1 (revision 1; 3 pods of it still "
         "serve). It is on checkout:1.2 (revision 2): 3 of 3 pods in ImagePullBackOff, e.g. pod "
         "checkout-hash-2-x (kubectl describe pod checkout-hash-2-x -n production).\n"
@@ -72,13 +73,15 @@ TEXTS = [
         id="start",
     ),
     pytest.param(
-        timeline.refused_text(a_rollback(), Refuse("OptedOut", "it says never", "ask them")),
+        lambda: timeline.refused_text(
+            a_rollback(), Refuse("OptedOut", "it says never", "ask them")
+        ),
         "checkout in production was not rolled back: it says never. Nothing was changed.\n"
         f"Next: ask them {NAME}",
         id="refused",
     ),
     pytest.param(
-        timeline.succeeded_text(DONE, SUCCEED, after(seconds=61)),
+        lambda: timeline.succeeded_text(DONE, SUCCEED, after(seconds=61)),
         "checkout in production is back on checkout:1.1 (revision 1; 3 pods of it still serve). "
         "3 of 3 pods healthy since 02:14:31, 31 s after you asked. It was checkout:1.2 (revision "
         "2): 3 of 3 pods in ImagePullBackOff. Not rolled back: ConfigMaps, Secrets, replicas.\n"
@@ -87,14 +90,14 @@ TEXTS = [
         id="succeeded",
     ),
     pytest.param(
-        timeline.succeeded_text(
+        lambda: timeline.succeeded_text(
             a_rollback(), Succeed("AlreadyThere", "it is there", "look elsewhere"), NOW
         ),
         f"checkout in production: it is there.\nNext: look elsewhere {NAME}",
         id="there already",
     ),
     pytest.param(
-        timeline.failed_text(DONE, FAIL),
+        lambda: timeline.failed_text(DONE, FAIL),
         "checkout in production is not well after the rollback: no progress for too long. The "
         "template of checkout:1.1 (revision 1; 3 pods of it still serve) was restored. Nothing "
         "more is tried by itself.\nNext: look at its pods. To undo this: kubectl irb rollback "
@@ -102,25 +105,25 @@ TEXTS = [
         id="failed",
     ),
     pytest.param(
-        timeline.news_text(DONE, News("Reverted", "it was brought back", "stop that")),
+        lambda: timeline.news_text(DONE, News("Reverted", "it was brought back", "stop that")),
         "checkout in production, after the rollback: it was brought back. Nothing more is done.\n"
         f"Next: stop that {NAME}",
         id="after the end",
     ),
     pytest.param(
-        timeline.deleted_text(DONE),
+        lambda: timeline.deleted_text(DONE),
         "The IncidentRollback of checkout in production was deleted after the template was "
         "restored: nobody watches over it any more.\nNext: look at it yourself. To undo it: "
         f"kubectl irb rollback deploy/checkout -n production --to-revision 2 {NAME}",
         id="deleted",
     ),
     pytest.param(
-        timeline.progress_text(DONE, "1 of 3 pods available"),
+        lambda: timeline.progress_text(DONE, "1 of 3 pods available"),
         f"Rollback of checkout in production: 1 of 3 pods available {NAME}",
         id="progress",
     ),
     pytest.param(
-        timeline.change_text(DONE),
+        lambda: timeline.change_text(DONE),
         "Rolled back production/checkout to checkout:1.1\n"
         "Deployment production/checkout went from revision 2 (checkout:1.2) back to revision 1 "
         "(checkout:1.1), asked for by an IncidentRollback. Not rolled back: ConfigMaps, Secrets, "
@@ -131,8 +134,8 @@ TEXTS = [
 
 
 @pytest.mark.parametrize(("text", "expected"), TEXTS)
-def test_telling_reads_like_a_colleague(text: str, expected: str) -> None:
-    assert text == expected
+def test_telling_reads_like_a_colleague(text: Callable[[], str], expected: str) -> None:
+    assert text() == expected
 
 
 def test_telling_a_preview_has_the_plan_and_what_is_not_in_it() -> None:
@@ -148,6 +151,22 @@ def test_telling_a_preview_has_the_plan_and_what_is_not_in_it() -> None:
         f"Plan {aim.plan.digest}.\n"
         f"Next: run the step that rolls back, or the one that approves this plan {NAME}"
     )
+
+
+def test_telling_a_preview_says_once_why_no_pod_can_be_made() -> None:
+    def refused(pod: str) -> str:
+        return f'pods "checkout-{pod}" is forbidden: exceeded quota: compute, requested: pods=1'
+
+    aim = aim_at()
+    asks = f"a quota lets no more pods in (Error creating: {refused('b')}), and so on"
+    plan = aim.plan.model_copy(update={"warnings": (asks,)})
+    origin = aim.from_.model_copy(
+        update={"evidence": f"its pods cannot be made: {refused('a')} (kubectl describe rs/c)"}
+    )
+    text = timeline.preview_text(a_rollback(), replace(aim, plan=plan, from_=origin))
+    assert text.count("exceeded quota") == 1
+    assert "its pods cannot be made (kubectl describe rs/c)" in text
+    assert f"It would ask first: {asks}." in text
 
 
 def test_telling_a_preview_names_the_configuration_that_the_target_will_find() -> None:
@@ -221,6 +240,68 @@ def test_never_say_more_than_was_seen_of_a_moved_tag(text_of: Callable[[Aim], st
     moved = "if a tag was moved, this brings no other image back"
     assert moved in text_of(SAME_TAGS)
     assert moved not in text_of(OTHER_TAGS)
+
+
+def test_what_will_bring_it_back_is_said_of_a_success() -> None:
+    warned = replace(SUCCEED, warning="Flux brings it back within 10 min")
+    text = timeline.succeeded_text(DONE, warned, after(seconds=61))
+    assert "replicas. Flux brings it back within 10 min.\nNext" in text
+
+
+@pytest.mark.parametrize("missing", ["to", "from_"])
+def test_a_success_whose_aim_nobody_knows_is_told_as_it_is(missing: str) -> None:
+    unknown = claimed(Phase.SUCCEEDED, patched_at=NOW, **{missing: None})
+    text = timeline.succeeded_text(unknown, SUCCEED, NOW)
+    assert text.startswith("checkout in production: 3 of 3 pods available since 02:14:31.\n")
+
+
+def test_already_there_names_no_move_even_after_a_claim() -> None:
+    there = Succeed("AlreadyThere", "it is there", "look elsewhere")
+    text = timeline.succeeded_text(DONE, there, NOW)
+    assert text == f"checkout in production: it is there.\nNext: look elsewhere {NAME}"
+
+
+def test_news_without_a_next_step_says_so() -> None:
+    news = News("Superseded", "something newer was deployed")
+    assert timeline.news_text(DONE, news).endswith(f"\nNext: nothing {NAME}")
+
+
+@pytest.mark.parametrize("missing", ["target", "to", "from_"])
+def test_what_nobody_knows_is_in_no_change_event_and_in_no_command(missing: str) -> None:
+    unknown = claimed(Phase.SUCCEEDED, patched_at=NOW, **{missing: None})
+    assert timeline.change_text(unknown) == "Rollback checkout-3f9a1c27b0d4e6f8"
+    known = missing == "to"
+    assert timeline.undo_command(unknown).endswith("--to-revision 2" if known else "rollback …")
+
+
+def test_a_preview_that_changes_nothing_that_is_told_says_so() -> None:
+    aim = aim_at()
+    plan = aim.plan.model_copy(update={"changes": ()})
+    text = timeline.preview_text(a_rollback(), replace(aim, plan=plan))
+    assert "Changes: none. Not rolled back: " in text
+
+
+def test_where_nothing_is_known_of_the_old_one_nothing_is_said() -> None:
+    aim = aim_at()
+    bare = aim.from_.model_copy(update={"evidence": ""})
+    plan = aim.plan.model_copy(update={"deployed_at": None, "written_by": ""})
+    text = timeline.preview_text(a_rollback(), replace(aim, plan=plan, from_=bare))
+    assert "It is on checkout:1.2 (revision 2). Changes: " in text
+
+
+def test_a_note_of_just_the_bound_is_not_cut() -> None:
+    for more, is_cut in ((0, False), (1, True)):
+        bare = timeline.news_text(DONE, News("Reverted", "", "f"))
+        room = MAX_UPDATE_TEXT - 1 - len(bare)
+        text = timeline.news_text(DONE, News("Reverted", "m" * (room + more), "f"))
+        assert len(text) == MAX_UPDATE_TEXT - 1
+        assert ("…" in text) is is_cut
+
+
+def test_an_edit_changes_one_update_alone() -> None:
+    sent = (an_update("start", delivered_at=NOW), an_update("progress", delivered_at=NOW))
+    start, progress = timeline.edit(sent, "progress", "new", now=after(seconds=15))
+    assert (start, progress.text) == (sent[0], "new")
 
 
 def test_never_say_that_something_was_restored_that_nobody_saw() -> None:
@@ -344,6 +425,29 @@ def test_an_update_is_cut_at_the_bound_of_the_schema() -> None:
     (update,) = timeline.add((), "end", "x" * 5000, now=NOW, process="p")
     assert len(update.text) == MAX_UPDATE_TEXT
     Update.model_validate(update.model_dump())
+
+
+WAITS_FIRST = [
+    pytest.param(["start", "waiting-Busy"], ["waiting-Busy", "start"], id="before the start"),
+    pytest.param(
+        ["waiting-Busy", "start", "waiting-Paused"],
+        ["waiting-Busy", "waiting-Paused", "start"],
+        id="after those that were there before",
+    ),
+    pytest.param(["waiting-Busy"], ["waiting-Busy"], id="without a start"),
+    pytest.param(
+        ["told start", "waiting-Busy"], ["start", "waiting-Busy"], id="not before one that is told"
+    ),
+]
+
+
+@pytest.mark.parametrize(("there", "after_it"), WAITS_FIRST)
+def test_what_is_waited_for_is_told_before_the_start(there: list[str], after_it: list[str]) -> None:
+    updates = tuple(
+        an_update(key.removeprefix("told "), delivered_at=NOW if "told" in key else None)
+        for key in there
+    )
+    assert keys(timeline.wait_first(updates)) == after_it
 
 
 DELIVERABLE = [
