@@ -13,7 +13,8 @@ export SERVICE ENVIRONMENT
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test unit e2e check fmt fmt-check lint yaml containerfile types layers \
-	crds fresh scenarios manifests image lock clean controlplane gitops alerts fuzz
+	crds fresh scenarios manifests image lock clean controlplane gitops alerts fuzz bench chaos \
+	mutants
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,7 +47,8 @@ test: controlplane ## Run all tests
 	$(BIN)/python -m pytest
 
 unit: $(STAMP) ## Run the quick tests: no control plane, no FireHydrant
-	$(BIN)/python -m pytest --ignore=tests/e2e --ignore=tests/contract --ignore=tests/fuzz
+	$(BIN)/python -m pytest --ignore=tests/e2e --ignore=tests/contract --ignore=tests/fuzz \
+		--ignore=tests/chaos/test_chaos.py --ignore=tests/rules
 
 e2e: controlplane ## Run the end-to-end tests alone
 	$(BIN)/python -m pytest tests/e2e
@@ -54,6 +56,14 @@ e2e: controlplane ## Run the end-to-end tests alone
 # Part of `test` with a tenth of it and a seed that stays the same.
 fuzz: $(STAMP) ## Send the bridge 100,000 hostile requests, by a new seed
 	FUZZ_SEED=$$(date +%s) FUZZ_REQUESTS=100000 $(BIN)/python -m pytest tests/fuzz --capture=no
+
+# Part of `test` for 40 s with a seed that stays the same.  CHAOS_SEED and CHAOS_SECONDS are heard.
+chaos: controlplane ## Kill, freeze, cut off and deploy for half an hour, into docs/chaos.json
+	@$(BIN)/python -m tests.chaos.run
+
+# Not part of `test`: it takes most of an hour, in a copy of the tree below .cache.
+mutants: $(STAMP) ## Count the small faults that the quick tests find, into docs/mutants.md
+	@$(BIN)/python -m tests.mutants
 
 # Not part of `test`: the first time it compiles for a quarter of an hour, and it needs a Redis.
 gitops: controlplane ## Run the tests against the real Flux and the real Argo CD

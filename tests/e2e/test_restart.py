@@ -43,25 +43,7 @@ def patched(stage: Stage, incident: str) -> str:
     return name
 
 
-# --- Killed
-
-
-@pytest.mark.scenario("W7")
-def test_killed_between_claim_and_patch_it_patches_once(stage: Stage) -> None:
-    incident = stage.declare()
-    name = claimed(stage, incident)
-    stage.operator.kill_controller()
-    assert stage.notes(incident) == []  # That it is being rolled back is told after the patch.
-    frozen = stage.status(name)
-    stage.let_patches()
-    assert stage.patches() == []
-    stage.operator.start_controller()
-    status = stage.wait_phase(name, "Succeeded", "RolledBack")
-    assert len(stage.patches()) == 1
-    assert stage.images() == [GOOD_IMAGE]
-    aim = ("target", "from", "to", "claimedAt")
-    assert {key: status[key] for key in aim} == {key: frozen[key] for key in aim}
-    assert keys_of(status) == ["start", "end", "change"]
+# --- Killed: at which write does not matter, see test_crash.py; here, for how long and what then
 
 
 @pytest.mark.scenario("W6")

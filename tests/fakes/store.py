@@ -36,6 +36,8 @@ class FakeStore:
     manifests: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
     """Every manifest that became a resource, as it came."""
     calls: list[str] = field(default_factory=list[str])
+    since: list[str] = field(default_factory=list[str])
+    """For each list of rollbacks, what it had to have seen."""
     failing: list[Exception] = field(default_factory=list[Exception])
     down: Exception | None = None
     lost: list[Exception] = field(default_factory=list[Exception])
@@ -89,7 +91,7 @@ class FakeStore:
     async def list_rollbacks(
         self, *, namespace: str | None = None, fields: str = "", since: str = ""
     ) -> Sequence[IncidentRollback]:
-        del since  # Nothing lags here.
+        self.since.append(since)  # Nothing lags here.
         self._called("list")
         return [
             rollback
