@@ -5,6 +5,7 @@ Revision 2 is live and none of its 3 pods starts; 3 pods of revision 1 still ser
 for days.  A test names only what differs.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -296,16 +297,33 @@ def an_observation(
 
 
 def outcome(move: Move) -> str:
-    """Say a move in two words: "Wait Busy", "Claim 1" (the revision), "Watch", "Hold over"."""
+    """
+    Say a move in two words: "Wait Busy", "Claim 1" (the revision), "Watch", "Hold over".
+
+    Fails where people would hear of it in words that nobody can use.
+    """
     match move:
         case Wait() | Refuse() | Succeed() | Fail():
+            assert are_usable(move.message, move.fix), move
             return f"{type(move).__name__} {move.reason}"
         case Claim() | Preview():
             return f"{type(move).__name__} {move.aim.to.revision}"
         case Restore():
             return f"Restore {move.revision.number}"
         case Watch():
+            assert are_usable(move.message), move
             return "Watch"
         case Hold():
+            assert move.news is None or are_usable(move.news.message), move
             news = f" {move.news.reason}" if move.news else ""
             return f"Hold{news}{' over' if move.is_over else ''}"
+
+
+def are_usable(*texts: str) -> bool:
+    """Say whether texts say something, nothing in them is None, and commands can be pasted."""
+    return all(
+        text
+        and "None" not in re.findall(r"\w+", text)
+        and not re.search("kubectl", re.sub(r"\bkubectl[ -][a-z]", "", text), re.IGNORECASE)
+        for text in texts
+    )

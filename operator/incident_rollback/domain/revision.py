@@ -180,7 +180,7 @@ class _Knowledge:
     """What a candidate is judged by."""
 
     history: History
-    began_at: datetime | None
+    began_at: datetime
     around: Surroundings
     max_revisions_back: int
 
@@ -213,8 +213,6 @@ class _Knowledge:
         return ""
 
     def _is_suspect(self, revision: Revision) -> bool:
-        if self.began_at is None:
-            return False
         return self.history.first_current_at(revision.key) > self.began_at - SUSPECT_BEFORE
 
     def _changed(self, revision: Revision) -> tuple[Reference, ...]:

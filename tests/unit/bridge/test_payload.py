@@ -17,6 +17,7 @@ from incident_rollback.bridge.payload import (
     read_payload,
 )
 from incident_rollback.domain.incident import Incident
+from tests.builders import are_usable
 
 NOW = datetime(2026, 11, 23, 2, 14, tzinfo=UTC)
 SENT = int(NOW.timestamp())
@@ -48,6 +49,9 @@ def request(document: object) -> Request:
 
 def refusal(payload: Payload) -> Malformed:
     assert isinstance(payload, Malformed), payload
+    assert are_usable(payload.message), payload
+    # Whoever mends the template copies this: Liquid tells upper case from lower case.
+    assert payload.message.lower().count("| tojson") == payload.message.count("| toJSON")
     return payload
 
 
@@ -144,6 +148,8 @@ def test_what_is_no_form_is_400_and_says_how_to_mend_it(body: bytes) -> None:
 
     assert refused.status == 400
     assert any(word in refused.message for word in ("template", "object")), refused.message
+    if "neither" in refused.message:
+        assert "runbook step Send a Webhook" in refused.message
 
 
 RELAY_400 = [
@@ -160,14 +166,20 @@ RELAY_400 = [
 
 @pytest.mark.parametrize("changed", RELAY_400)
 def test_relays_form_is_exactly_its_seven_texts(changed: dict[str, Any]) -> None:
-    assert refusal(read(SEVEN | changed)).status == 400
+    refused = refusal(read(SEVEN | changed))
+
+    assert refused.status == 400
+    assert "services" in changed or "seven texts" in refused.message
+    assert "services" in changed or "`| toJSON`" in refused.message
 
 
 @pytest.mark.parametrize("key", sorted(SEVEN.keys() - {"incident_id"}))
 def test_relays_form_with_a_key_less_is_400(key: str) -> None:
     fewer = {name: text for name, text in SEVEN.items() if name != key}
 
-    assert refusal(read(fewer)).status == 400
+    refused = refusal(read(fewer))
+
+    assert (refused.status, "seven texts" in refused.message) == (400, True)
 
 
 def test_keys_forged_by_an_incidents_name_are_400() -> None:
@@ -187,7 +199,9 @@ OURS_400 = [
     pytest.param({"services": "checkout"}, "services", id="a text as the services"),
     pytest.param({"services": [7]}, "services", id="a number as a service"),
     pytest.param({"services": [{"name": 7}]}, "services", id="a number as a service's name"),
-    pytest.param({"services": [{"id": "s"}]}, "services", id="a service without a name"),
+    pytest.param(
+        {"services": [{"id": "s"}]}, "services is of the wrong kind", id="a service without a name"
+    ),
     pytest.param({"services": [{"name": None}]}, "services", id="null as a service's name"),
     pytest.param({"environments": {}}, "environments", id="an object as the environments"),
     pytest.param({"environments": [{"name": "e" * 254}]}, "253", id="a name over 253 characters"),
@@ -218,7 +232,8 @@ OURS_400 = [
         {"started_at": "9999-12-31T23:59:59-12:00"}, "started_at", id="a time out of range"
     ),
     pytest.param({"service": "x"}, "does not have", id="a key of Relay's form"),
-    pytest.param({"dryRun": True}, "does not have", id="a key that is not known"),
+    pytest.param({"dryRun": True}, "dry_run", id="a key that is not known: those that are"),
+    pytest.param({"sent_at": "9" * 21}, "sent_at", id="more digits than any clock has"),
 ]
 
 
@@ -237,7 +252,7 @@ def test_our_form_without_a_needed_key_is_400_and_shows_what_belongs_there(key: 
     refused = refusal(read({name: value for name, value in OURS.items() if name != key}))
 
     assert refused.status == 400
-    assert f'"{key}": {LIQUID[key]}' in refused.message
+    assert f'the key {key} is missing: add "{key}": {LIQUID[key]}' in refused.message
 
 
 @pytest.mark.parametrize("document", [OURS, SEVEN])
@@ -272,6 +287,7 @@ SENT_AT = [
     pytest.param(10**400, False, id="larger than any float"),
     pytest.param(1e308, False, id="the largest float"),
     pytest.param(SENT * 1000, False, id="milliseconds"),
+    pytest.param("9" * 20, False, id="as many digits as are read"),
 ]
 
 

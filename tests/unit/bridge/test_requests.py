@@ -110,7 +110,15 @@ def test_more_than_ten_pairs_are_refused(
     found = wishes_for(Request(incident=incident, form="ours"))
 
     assert isinstance(found, Malformed) is is_refused
-    assert not isinstance(found, Malformed) or found.status == 422
+    if isinstance(found, Malformed):
+        assert found.status == 422
+        assert f"{services} services x {environments} environments" in found.message
+
+
+def test_a_wish_is_of_its_incident_and_of_the_revision_that_was_named() -> None:
+    found = wishes_for(Request(incident=INCIDENT, form="ours", to_revision=3))
+
+    assert found == (replace(WISH, to_revision=3),)
 
 
 @pytest.mark.parametrize(
@@ -205,6 +213,7 @@ def test_the_manifest_says_what_was_asked() -> None:
         environments=("Production",),
         number=1842,
         name="Checkout is down",
+        url="https://app.example.com/1842",
         severity="SEV1",
         started_at=datetime(2026, 11, 23, 2, 1, tzinfo=UTC),
     )
@@ -228,6 +237,7 @@ def test_the_manifest_says_what_was_asked() -> None:
                 "id": "i-1",
                 "number": 1842,
                 "name": "Checkout is down",
+                "url": "https://app.example.com/1842",
                 "severity": "SEV1",
                 "startedAt": "2026-11-23T02:01:00Z",
             },
@@ -273,6 +283,16 @@ ATTEMPTS = [
     pytest.param([STRANGER], Make(2), id="somebody else's: the next number"),
     pytest.param([OPEN, STRANGER], Reuse(OPEN), id="somebody else's does not hide ours"),
     pytest.param([STRANGER] * 5, Stop(STRANGER), id="all numbers are somebody else's: stop"),
+    pytest.param(
+        [FAILED, REFUSED, PREVIEWED, OLD, FAILED],
+        Stop(FAILED),
+        id="after five: the last one shows how it went",
+    ),
+    pytest.param(
+        [OLD, FAILED, REFUSED, FAILED, PREVIEWED],
+        Stop(PREVIEWED),
+        id="after five: the last one, whatever came of the others",
+    ),
 ]
 
 
@@ -294,6 +314,10 @@ PLANS = [
     pytest.param([OPEN, LATER], OTHER_DIGEST, id="the preview's plan while the request has none"),
     pytest.param([SHOWN, LATER], OTHER_DIGEST, id="a preview after the request"),
     pytest.param([SHOWN, EARLIER], DIGEST, id="a preview before the request"),
+    pytest.param(
+        [a_rollback(digest=OTHER_DIGEST), SHOWN], DIGEST, id="what has not ended comes last"
+    ),
+    pytest.param([a_rollback(digest=DIGEST)], DIGEST, id="what has not ended, and is alone"),
 ]
 
 
@@ -329,6 +353,14 @@ NAME = rollback_name(WISH)
 MESSAGES = [
     pytest.param([Outcome(OPEN, is_new=True)], f"asked for {NAME}", id="created"),
     pytest.param([Outcome(OPEN)], f"already asked for: {NAME} is Pending", id="known"),
+    pytest.param(
+        [Outcome(OPEN, is_new=True)] * 2, f"asked for {NAME}, {NAME}", id="several are created"
+    ),
+    pytest.param(
+        [Outcome(OPEN)] * 2,
+        f"already asked for: {NAME} is Pending, {NAME} is Pending",
+        id="several are known",
+    ),
     pytest.param(
         [Outcome(a_rollback(Phase.REFUSED, reason="Expired"))],
         f"already asked for: {NAME} is Refused (Expired)",

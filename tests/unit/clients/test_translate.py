@@ -117,6 +117,36 @@ def test_deployment(given: Json, field: str, expected: object) -> None:
     assert getattr(a_workload(**given), field) == expected
 
 
+def test_every_field_of_a_deployment_has_its_own_place() -> None:
+    deployment = a_deployment(
+        metadata={
+            "generation": 9,
+            "annotations": {
+                "deployment.kubernetes.io/revision": "2",
+                "meta.helm.sh/release-name": "web",
+                "meta.helm.sh/release-namespace": "shop",
+            },
+            "labels": {"app.kubernetes.io/managed-by": "Helm"},
+            "managedFields": [entry(FIELD_MANAGER, "2026-11-23T12:00:00Z")],
+        },
+        spec={"replicas": 6, "strategy": {"type": "Recreate"}, "progressDeadlineSeconds": 1},
+        status={
+            "observedGeneration": 8,
+            "replicas": 5,
+            "updatedReplicas": 4,
+            "readyReplicas": 3,
+            "availableReplicas": 2,
+        },
+    )
+    found = to_workload(deployment, [], [])
+    assert (found.uid, found.generation, found.observed_generation) == (UID, 9, 8)
+    assert (found.wanted, found.replicas, found.updated) == (6, 5, 4)
+    assert (found.ready, found.available, found.progress_deadline_seconds) == (3, 2, 1)
+    assert found.created_at == datetime(2026, 11, 20, 8, tzinfo=UTC)
+    assert (found.strategy, found.our_write_at) == ("Recreate", NOON)
+    assert [owner.name for owner in found.managed_by] == ["web"]
+
+
 def test_the_live_template_is_kept_as_it_came() -> None:
     assert a_workload().template == a_template("nginx:latest")
 
@@ -245,6 +275,42 @@ def test_a_pod_without_a_status_is_not_ready_and_nothing_is_known_to_be_wrong() 
     raw: Json = {**a_pod(), "status": {}}
     (pod,) = to_workload(a_deployment(), [a_replica_set()], [raw]).pods
     assert (pod.is_ready, pod.reason, pod.ready_since, pod.started_at) == (False, "", None, None)
+
+
+NOT_READY = [
+    pytest.param("True", {}, (True, False, True, ""), id="ready: since when, and no reason"),
+    pytest.param("False", {}, (False, False, False, "Late"), id="not ready: why, and no since"),
+    pytest.param(
+        "True", {"deletionTimestamp": "2026-11-23T12:00:00Z"}, (True, True, True, ""), id="deleting"
+    ),
+]
+
+
+@pytest.mark.parametrize(("ready", "metadata", "expected"), NOT_READY)
+def test_whether_a_pod_is_ready_and_stays(
+    ready: str, metadata: Json, expected: tuple[bool, bool, bool, str]
+) -> None:
+    told = {**condition("Ready", ready, "Late"), "lastTransitionTime": "2026-11-23T12:00:00Z"}
+    raw = a_pod(metadata=metadata, status={"conditions": [told]})
+    (pod,) = to_workload(a_deployment(), [a_replica_set()], [raw]).pods
+    found = (pod.is_ready, pod.is_deleting, pod.ready_since is not None, pod.not_ready)
+    assert found == expected
+
+
+def test_an_end_without_a_reason_is_an_error_and_counts_as_a_crash() -> None:
+    end = {"terminated": {"exitCode": 3, "finishedAt": "2026-11-23T12:00:00Z"}}
+    pod = the_pod(containerStatuses=[a_container(ready=False, state=end)])
+    assert (pod.reason, pod.exit_code, pod.crashed_at) == ("Error", 3, NOON)
+
+
+def test_a_pod_that_ended_at_nobody_knows_when_has_ended() -> None:
+    raw: Json = {**a_pod(), "status": {"phase": "Failed"}}
+    (pod,) = to_workload(a_deployment(), [a_replica_set()], [raw]).pods
+    assert pod.finished_at == datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def test_a_revision_number_has_fifteen_digits_at_most() -> None:
+    assert revision_number({"deployment.kubernetes.io/revision": "9" * 15}) == int("9" * 15)
 
 
 TROUBLE_RULES: list[Any] = [

@@ -267,6 +267,16 @@ async def test_claim_and_patch_are_one_turn() -> None:
 
 
 @in_fast_time
+async def test_of_two_claims_the_later_sees_the_earlier() -> None:
+    """Each looks for the other once it is written itself, and sees all that was before that."""
+    world = World()
+    asked = world.stored.metadata.resource_version
+    await world.turn()
+    assert world.store.since[0] == asked
+    assert world.store.since[-1] == world.stored.metadata.resource_version != asked
+
+
+@in_fast_time
 async def test_the_start_is_told_when_the_patch_was_seen() -> None:
     world = World()
     await world.turn()
@@ -388,6 +398,24 @@ async def test_a_claim_on_a_mapping_that_lagged_is_not_patched_for() -> None:
     await world.turn()
     assert (world.stored.status.phase, world.cluster.restored) == (Phase.ROLLING_BACK, [])
     assert outcome((await world.turn()).move) == "Wait Suspended"
+
+
+MAPPED_OTHERWISE = [
+    pytest.param({"namespace": "elsewhere"}, id="to another namespace"),
+    pytest.param({"policy": Policy(approval="Required")}, id="under another policy"),
+]
+
+
+@pytest.mark.parametrize("spec", MAPPED_OTHERWISE)
+@in_fast_time
+async def test_the_turn_of_a_claim_patches_only_what_the_mapping_says_by_then(
+    spec: dict[str, Any],
+) -> None:
+    world = HookedWorld()
+    world.hooked.lagging = dict(world.hooked.environments)
+    world.hooked.environments["production"] = an_environment(**spec)
+    taken = await world.turn()
+    assert (outcome(taken.move), world.cluster.restored) == ("Claim 1", [])
 
 
 @in_fast_time

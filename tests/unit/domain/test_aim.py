@@ -6,8 +6,9 @@ import pytest
 from incident_rollback.crd.v1alpha1 import MAX_TEXT, IncidentRollback, Policy
 from incident_rollback.domain.aim import choose, restore
 from incident_rollback.domain.moves import Claim, Preview, Refuse, Restore, Wait
+from incident_rollback.domain.ownership import Owner, Tool
 from incident_rollback.domain.plan import plan_of
-from incident_rollback.domain.surroundings import Surroundings, Trial
+from incident_rollback.domain.surroundings import Reference, Referent, Surroundings, Trial
 from tests.builders import (
     WORKLOAD_UID,
     a_revision,
@@ -15,6 +16,7 @@ from tests.builders import (
     a_template,
     a_workload,
     after,
+    ago,
     an_incident,
     an_observation,
     claimed,
@@ -93,6 +95,8 @@ TRIALS = [
                  id="a missing permission is waited for, before anything is claimed"),
     pytest.param(a_rollback(dry_run=True), Trial("Denied"), MAY_NOT, "Preview 1",
                  id="who may only look may have a preview"),
+    pytest.param(a_rollback(), Trial("Accepted"), MAY_NOT, "Claim 1",
+                 id="what was not allowed before, and is now"),
 ]  # fmt: skip
 
 
@@ -230,3 +234,74 @@ def test_a_claimed_revision_that_was_pruned() -> None:
     assert move.reason == "RevisionNotFound"
     assert "revision 1 of deployment production/checkout was pruned" in move.message
     assert "nothing was changed" in move.message
+    missing = restore(an_observation(claimed(to=None), pruned), pruned)
+    assert isinstance(missing, Refuse)
+    assert "revision ? of deployment production/checkout was pruned" in missing.message
+
+
+def test_a_claimed_revision_that_needs_what_is_gone_names_it_twice() -> None:
+    needs = a_template("checkout:1.1", envFrom=[{"configMapRef": {"name": "settings"}}])
+    workload = a_workload(a_revision(2), a_revision(1, template=needs))
+    gone = {Reference("ConfigMap", "settings"): Referent(is_there=False)}
+    around = Surroundings(references=gone)
+    move = restore(an_observation(claimed(), workload, around=around), workload)
+    assert outcome(move) == "Refuse NothingToRollBackTo"
+    assert isinstance(move, Refuse)
+    assert "needs ConfigMap settings" in move.message
+    assert move.message.endswith("nothing was changed")
+    assert move.fix.startswith("bring back ConfigMap settings")
+
+
+def test_how_far_back_is_the_policys() -> None:
+    marked = a_workload(a_revision(4, history=(2,)), a_revision(3), a_revision(1))
+    for bound, move in ((2, "Claim 1"), (1, "Refuse NothingToRollBackTo")):
+        seen = an_observation(workload=marked, policy=Policy(max_revisions_back=bound))
+        assert outcome(choose(seen, marked)) == move
+
+
+def test_the_claim_freezes_who_keeps_the_workload_and_works_without_a_mapping() -> None:
+    flux = Owner(Tool.KUSTOMIZATION, "apps", "flux-system", "its labels", "possible")
+    kept = a_workload(managed_by=(flux,))
+    move = choose(replace(an_observation(workload=kept), place=None), kept)
+    assert isinstance(move, Claim)
+    assert move.aim.target.environment == ""
+    assert [owner.model_dump() for owner in move.aim.target.managed_by] == [
+        {
+            "tool": "FluxKustomization",
+            "name": "apps",
+            "namespace": "flux-system",
+            "evidence": "its labels",
+            "reverts": "possible",
+        }
+    ]
+
+
+def test_what_is_to_be_approved_leaves_out_what_nobody_knows() -> None:
+    quiet = a_workload(pods=(), template_writer="", template_written_at=None)
+    move = choose(an_observation(workload=quiet, policy=REQUIRED), quiet)
+    assert isinstance(move, Refuse)
+    assert (
+        "It would replace revision 2, deployed 2026-11-23 02:04 UTC (10 min before" in move.message
+    )
+    assert "was asked for). Not rolled back: " in move.message
+    unknown = a_workload(
+        a_revision(3, history=(2,)),
+        a_revision(1, available=3),
+        pods=(),
+        template_writer="",
+        template_written_at=None,
+    )
+    move = choose(an_observation(workload=unknown, policy=REQUIRED), unknown)
+    assert isinstance(move, Refuse)
+    assert "It would replace revision 3. Not rolled back: " in move.message
+
+
+def test_several_reasons_to_ask_and_several_changes_are_told_apart() -> None:
+    wide = a_template("checkout:1.1", env=[{"name": "A"}])
+    aged = a_workload(
+        a_revision(2, created_at=ago(days=8)), a_revision(1, template=wide, available=3)
+    )
+    move = choose(an_observation(workload=aged, policy=REQUIRED), aged)
+    assert isinstance(move, Refuse)
+    assert "the environment asks for approval; the live revision had run for" in move.message
+    assert "checkout:1.1; container app: env A added" in move.message

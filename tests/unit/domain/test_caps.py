@@ -410,3 +410,10 @@ def test_of_those_that_may_be_under_way_none_lets_another_pass() -> None:
     crowd = [a_claim(name, ago(minutes=1), "RollingBack") for name in "ab"]
     for mine in crowd:
         assert over_the_cap(an_observation(mine, others=crowd, policy=ONE)) is not None
+
+
+def test_each_cap_names_the_setting_and_the_command() -> None:
+    at_once, an_hour = a_wait(named("a"), ONE), a_wait([made(5)], ONE_AN_HOUR)
+    assert "raise maxConcurrent: kubectl get rbenv -A" in at_once.fix
+    assert "kubectl get irb -A" in at_once.fix
+    assert "raise maxPerHour: kubectl get rbenv -A" in an_hour.fix

@@ -317,6 +317,20 @@ TROUBLES: list[Any] = [
                  id="the Event of one holds for the others like it"),
     pytest.param([RUNNING], {}, with_event("FailedAttachVolume", "no disk"), UNKNOWN,
                  id="once it runs that is history"),
+    pytest.param([STARTING, replace(STARTING, uid="p-2", started_at=ago(minutes=9))], {},
+                 with_event("NodeNotReady", "Node is not ready"), UNKNOWN,
+                 id="why one does not start is not why one that runs is not ready"),
+    pytest.param([STARTING, replace(STARTING, uid="p-2", reason="SomethingNew")], {},
+                 with_event("FailedAttachVolume", "no disk"), UNKNOWN,
+                 id="nor why one that gives another reason does not"),
+    pytest.param([STARTING], {}, with_event("FailedCreatePodSandBox", NO_IP, minutes=8),
+                 NETWORK, id="after a minute, to the second, it is not young any more"),
+    pytest.param([replace(STARTING, created_at=None)], {},
+                 with_event("FailedAttachVolume", "no disk"), UNKNOWN,
+                 id="how old it is nobody knows"),
+    pytest.param([replace(HOMELESS, message="0/3 nodes are available: 3 taint(s). preemption: 0/3 "
+                          "nodes are available: 3 Insufficient cpu.")], {}, DOWN, NODES,
+                 id="D4 what a preemption would find is not why no node takes it"),
     pytest.param([STARTING], {}, with_event("FailedCreatePodSandBox", NO_IP), NETWORK,
                  id="it gets no network, and is not young"),
     pytest.param([STARTING], {}, with_event("FailedCreatePodSandBox", NO_IP, minutes=8.5),
@@ -350,7 +364,12 @@ def test_where_the_trouble_of_a_revision_comes_from(
 ) -> None:
     made = workload(*pods, **live)
     assert made.live is not None
-    assert trouble_of(made, made.live, around).cause is cause
+    trouble = trouble_of(made, made.live, around)
+    assert trouble.cause is cause
+    # Who shows it is one of the pods, unless what shows it is that they cannot be made.
+    assert trouble.pod in (
+        pods if cause is not UNKNOWN and pods and not live.get("failure") else [None]
+    )
 
 
 def evicted(**changes: Any) -> Pod:
@@ -387,3 +406,10 @@ VISITED = [
 @pytest.mark.parametrize(("pods", "names"), VISITED)
 def test_which_nodes_are_in_question(pods: Sequence[Pod], names: set[str]) -> None:
     assert nodes_in_question(workload(*pods), LIVE) == names
+
+
+def test_nodes_that_are_away_are_all_named() -> None:
+    both = Surroundings(nodes={"n-1": False, "n-2": False})
+    made = workload(STARTING)
+    assert made.live is not None
+    assert trouble_of(made, made.live, both).evidence == "n-1, n-2"

@@ -220,6 +220,22 @@ VALUES = [
         app(startupProbe=probe()), app(), ["container app: startupProbe removed"], id="a probe goes"
     ),
     pytest.param(
+        pod(resources={"requests": {"cpu": "1"}}),
+        pod(resources={"requests": {"cpu": "2"}}),
+        ["spec.resources.requests.cpu 1 -> 2"],
+        id="what the whole pod asks for",
+    ),
+    pytest.param(
+        app(ports=[port(53, protocol="UDP")]),
+        app(ports=[port(53), port(80, hostPort=8080)]),
+        [
+            "container app: port 53/TCP added",
+            "container app: port 53/UDP removed",
+            "container app: port 80/TCP added, on host port 8080",
+        ],
+        id="ports by their protocols",
+    ),
+    pytest.param(
         app(ports=[port(8080, name="http"), port(9090)]),
         app(ports=[port(8081, name="http", hostPort=80), port(9091)]),
         [
@@ -323,6 +339,71 @@ NAMES = [
         id="containers, then the pod, then its labels and annotations",
     ),
     pytest.param(app(restarted="now", env=[]), app(), [], id="noise is no change"),
+    pytest.param(
+        pod(volumes=[{"name": "v", "secret": {"optional": True}}]),
+        pod(volumes=[{"name": "v", "csi": {}, "hostPath": {}, "projected": {"x": 1}}]),
+        ["volume v: Secret ? -> csi, hostPath, projected"],
+        id="a volume of nothing that is known",
+    ),
+    pytest.param(
+        app(env=[env("A", valueFrom=SECRET_KEY)]),
+        app(),
+        ["container app: env A removed"],
+        id="a reference goes: its name",
+    ),
+    pytest.param(
+        {"spec": {"containers": [SIDECAR, SIDECAR, {"name": "app", "tty": True}]}},
+        {"spec": {"containers": [SIDECAR, SIDECAR, {"name": "app"}]}},
+        ["container app: tty removed"],
+        id="two containers of one name that stay as they are",
+    ),
+    pytest.param(
+        {"spec": {"containers": ["a"]}},
+        {"spec": {"containers": ["b"]}},
+        ["container ?: changes"],
+        id="a container that is none",
+    ),
+    pytest.param(
+        app(env=[env("A", valueFrom=SECRET_KEY)]),
+        app(env=[env("A", value="x")]),
+        ["container app: env A: Secret db key url -> a value"],
+        id="a value instead of a Secret: not which",
+    ),
+    pytest.param(
+        app(env=[env("A", valueFrom=SECRET_KEY), env("A", valueFrom=SECRET_KEY)]),
+        app(env=[env("A", valueFrom=SECRET_KEY), env("A", valueFrom=CONFIG_KEY)]),
+        [
+            (
+                "container app: env A: Secret db key url and Secret db key url -> db key url and "
+                "ConfigMap web key url"
+            )
+        ],
+        id="one name twice, from two places",
+    ),
+    pytest.param(
+        app(env=[env("A", valueFrom={"fieldRef": {"x": 1}, "resourceFieldRef": {"y": 2}})]),
+        app(env=[env("A", valueFrom=SECRET_KEY)]),
+        ["container app: env A: fieldRef, resourceFieldRef -> Secret db key url"],
+        id="from somewhere else",
+    ),
+    pytest.param(
+        {"spec": {"containers": [SIDECAR, SIDECAR]}},
+        {"spec": {"containers": [SIDECAR, {**SIDECAR, "args": ["-v"]}]}},
+        ["container proxy: changes"],
+        id="two containers of one name",
+    ),
+    pytest.param(
+        {"spec": {"containers": [{"image": "a:1"}]}},
+        {"spec": {"containers": [{"image": "a:2"}]}},
+        ["container ?: image a:1 -> a:2"],
+        id="a container without a name",
+    ),
+    pytest.param(
+        a_template("i" * 401),
+        a_template(""),
+        [f"container app: image {'i' * 399}… -> none"],
+        id="an image is cut, and may be none",
+    ),
 ]
 
 

@@ -11,7 +11,7 @@ import pytest
 from incident_rollback.crd.v1alpha1 import IncidentRollback, Phase, Policy, RollbackEnvironment
 from incident_rollback.domain.decision import decide, in_time
 from incident_rollback.domain.environment import Place, find_place, find_workload
-from incident_rollback.domain.moves import Fail, Refuse, Wait
+from incident_rollback.domain.moves import Fail, Refuse, Wait, Watch
 from incident_rollback.domain.observation import Observation
 from incident_rollback.domain.ownership import Owner, Tool
 from incident_rollback.domain.workload import Workload, WorkloadRef
@@ -332,6 +332,21 @@ FRESH_PERMISSION = [
     pytest.param(
         {"is_paused": True}, {"now": after(seconds=900)}, "Refuse Paused", id="paused for too long"
     ),
+    pytest.param(
+        {}, {"place": None}, "Restore 1", id="mapped by nothing: there is no switch to be on"
+    ),
+    pytest.param(
+        {},
+        {"denied": FORBIDDEN, "now": after(seconds=900)},
+        "Refuse PermissionMissing",
+        id="not allowed to patch for too long",
+    ),
+    pytest.param(
+        {},
+        {"hindrance": FORBIDDEN, "workload": a_workload(), "now": after(seconds=900)},
+        "Refuse PermissionMissing",
+        id="hindered for too long, and seen that nothing was changed",
+    ),
 ]
 
 
@@ -513,3 +528,28 @@ def test_what_has_ended_never_acts_again(phase: Phase, workload: Workload) -> No
 def test_the_rows_of_a_claim_speak_of_the_claimed_revision() -> None:
     assert CLAIM.status.to is not None
     assert CLAIM.status.to.pod_template_hash == hash_of(1)
+
+
+def test_a_template_that_is_not_taken_up_is_watched_for_half_a_minute_from_the_patch() -> None:
+    unobserved = replace(BAD_IS_BACK, generation=99)
+    move = decide(looked(PATCHED, unobserved, 29.9))
+    assert isinstance(move, Watch)
+    assert move.patched_at == NOW
+    assert outcome(decide(looked(PATCHED, unobserved, 30))) == "Fail Reverted"
+
+
+def test_a_claim_whose_time_is_over_keeps_its_plan_where_it_has_waited() -> None:
+    late = after(seconds=900)
+    waited = a_rollback(status=a_status(Phase.PENDING, target=None, claimed_at=None))
+    for rollback, is_kept in ((waited, True), (a_rollback(), False)):
+        move = decide(replace(an_observation(rollback), now=late))
+        assert outcome(move) == "Refuse Expired"
+        assert isinstance(move, Refuse)
+        assert (move.aim is not None) is is_kept
+
+
+def test_who_could_not_look_waits_as_long_as_it_was_told_to() -> None:
+    slow = replace(FORBIDDEN, after=7.0)
+    move = decide(an_observation(CLAIM, hindrance=slow))
+    assert isinstance(move, Wait)
+    assert move.after == 7.0

@@ -234,6 +234,43 @@ EVIDENCE = [
         id="its node is not ready",
     ),
     pytest.param(
+        show(reason="N" * 80, container=""),
+        Surroundings(),
+        f"1 of 2 pods in {'N' * 63}…, e.g. pod checkout-7d9-x "
+        "(kubectl describe pod checkout-7d9-x -n production)",
+        id="D10 a reason of anybody's is cut",
+    ),
+    pytest.param(
+        show(reason="Unschedulable", container="", not_ready="ReadinessGatesNotReady"),
+        Surroundings(),
+        "1 of 2 pods in Unschedulable, e.g. pod checkout-7d9-x "
+        "(kubectl describe pod checkout-7d9-x -n production)",
+        id="where a reason is known, a gate is no news",
+    ),
+    pytest.param(
+        show(reason="Unschedulable", container=""),
+        Surroundings(warnings={"p-1": WarningEvent("FailedScheduling", "no room")}),
+        "1 of 2 pods in Unschedulable, e.g. pod checkout-7d9-x; last event FailedScheduling: 'no "
+        "room' (kubectl describe pod checkout-7d9-x -n production)",
+        id="an Event of which nobody knows when",
+    ),
+    pytest.param(
+        show(reason="ImagePullBackOff", container=""),
+        heard("Failed", f"{PULL}not found"),
+        "1 of 2 pods in ImagePullBackOff, e.g. pod checkout-7d9-x; last event Failed at 02:14:10: "
+        "'…failed to pull registry.example.com/a/long/name/of/an/image:1.2: not found' "
+        "(kubectl describe pod checkout-7d9-x -n production)",
+        id="of an Event of a pull the end says why as well",
+    ),
+    pytest.param(
+        show(reason="ImagePullBackOff", container="", message=f"{PULL}{PULL}not found"),
+        Surroundings(),
+        "1 of 2 pods in ImagePullBackOff, e.g. pod checkout-7d9-x: '…failed to pull "
+        "registry.example.com/a/long/name/of/an/image:1.2: not found' "
+        "(kubectl describe pod checkout-7d9-x -n production)",
+        id="of a longer message no more of the end",
+    ),
+    pytest.param(
         NEVER,
         Surroundings(warnings={"p-1": None}, nodes={"n-1": None}),
         "1 of 2 pods ready",
@@ -475,3 +512,12 @@ LOOKS = [
 @pytest.mark.parametrize(("workload", "command"), LOOKS)
 def test_look_is_a_command(workload: Workload, command: str) -> None:
     assert look_command(workload) == command
+
+
+def test_the_pod_that_tells_most_is_shown() -> None:
+    quiet, tells = show(name="a"), show(name="b", message="back-off")
+    workload = a_workload(pods=(quiet, tells))
+    assert [pod.name for pod in examples(workload, a_revision(2))] == ["b"]
+    young, old = show(name="c", reason=""), show(name="d", reason="", created_at=ago(days=1))
+    workload = a_workload(pods=(young, replace(old, name="e", created_at=None), old))
+    assert [pod.name for pod in examples(workload, a_revision(2))] == ["d"]

@@ -317,3 +317,64 @@ def test_whether_both_images_come_from_one_registry(image: str, old: str, is_sha
     workload = unpulled(image, to=replace(GONE, template=a_template(old)))
     move = outcome(decide(an_observation(None, workload)))
     assert (move == "Refuse ApprovalRequired") is is_shared
+
+
+def test_each_doubt_has_the_code_that_an_approval_covers() -> None:
+    def codes(seen: Observation) -> list[str]:
+        move = decide(seen)
+        assert isinstance(move, Refuse)
+        assert move.aim is not None
+        return [doubt.code for doubt in move.aim.doubts]
+
+    asked = a_rollback(to={"revision": 1})
+    assert codes(with_settings(asked, is_there=False)) == ["ReferenceMissing: ConfigMap settings"]
+    alike = failing("OOMKilled", "OOMKilled")
+    assert codes(an_observation(None, alike)) == ["FailsAlike"]
+    both = replace(
+        alike,
+        revisions=(a_revision(2, created_at=ago(days=8)), a_revision(1, created_at=ago(days=90))),
+    )
+    assert codes(an_observation(None, both)) == ["FailsAlike", "ReleaseIsOld"]
+
+
+HALVES = [
+    pytest.param((a_broken_pod(1, "OOMKilled"), a_pod(1)), "Claim 1", id="half of the old ones"),
+    pytest.param(
+        (a_broken_pod(1, "OOMKilled"), a_pod(1), a_pod(1)), "Claim 1", id="less than half of them"
+    ),
+    pytest.param(
+        (a_broken_pod(1, "OOMKilled"), a_broken_pod(1, "OOMKilled"), a_pod(1)),
+        "Refuse ApprovalRequired",
+        id="most of them",
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "move"), HALVES)
+def test_d7_most_pods_of_both_must_fail_alike(old: tuple[Pod, ...], move: str) -> None:
+    pods = (a_broken_pod(2, "OOMKilled"), *old)
+    assert outcome(decide(an_observation(None, a_workload(pods=pods)))) == move
+
+
+def test_a_release_of_a_week_to_the_second_is_not_old() -> None:
+    began = an_incident(started_at=ago(minutes=5))
+    week = a_workload(
+        a_revision(2, created_at=began.started_at - WEEK if began.started_at else None),
+        a_revision(1, created_at=ago(days=90), available=3),
+    )
+    assert outcome(decide(an_observation(a_rollback(incident=began), week))) == "Claim 1"
+
+
+def test_init_containers_come_from_a_registry_too() -> None:
+    def two(image: str, init: str) -> Json:
+        spec = {"containers": [{"name": "app", "image": image}]}
+        return {"spec": {**spec, "initContainers": [{"name": "init", "image": init}]}}
+
+    pod = a_broken_pod(message=TIMEOUT, container="init")
+    live = two("a.example.com/app:2", "b.example.com/init:2")
+    for old, move in (
+        (two("c.example.com/app:1", "b.example.com/init:1"), "Refuse ApprovalRequired"),
+        (two("a.example.com/app:1", "c.example.com/init:1"), "Claim 1"),
+    ):
+        workload = ill(pod, template=live, to=replace(GONE, template=old))
+        assert outcome(decide(an_observation(None, workload))) == move

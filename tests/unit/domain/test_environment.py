@@ -12,7 +12,7 @@ from incident_rollback.domain.environment import (
 )
 from incident_rollback.domain.moves import Refuse
 from incident_rollback.domain.workload import WorkloadRef
-from tests.builders import HOME, a_place, a_rollback, an_environment
+from tests.builders import HOME, a_place, a_rollback, an_environment, are_usable
 
 PRODUCTION = an_environment()
 ANY = an_environment("any", environments=("*",))
@@ -123,6 +123,30 @@ PLACES = [
         a_target(mapped_by=""),
         id="a target: an environment of another name does not map to it",
     ),
+    pytest.param(
+        a_rollback(target_ref=TARGET, namespace="shop"),
+        [
+            an_environment(
+                "staging",
+                services=({"name": "Buy", "workload": {"namespace": "shop", "name": "billing"}},),
+                suspend=True,
+            ),
+        ],
+        a_target(mapped_by=""),
+        id="a target: an entry for another workload of the namespace is no switch of it",
+    ),
+    pytest.param(
+        a_rollback(target_ref=TARGET, namespace="shop"),
+        [
+            an_environment(
+                "staging",
+                services=({"name": "Buy", "workload": {"namespace": "x", "name": "checkout"}},),
+                suspend=True,
+            ),
+        ],
+        a_target(mapped_by=""),
+        id="a target: nor one for a workload of that name elsewhere",
+    ),
 ]
 
 
@@ -180,7 +204,7 @@ def test_a_request_that_points_nowhere(
     found = find_place(rollback, environments, HOME)
     assert not isinstance(found, Place)
     assert f"{type(found).__name__} {found.reason}" == move
-    assert found.fix
+    assert are_usable(found.message, found.fix)
 
 
 def test_an_ambiguity_names_everybody() -> None:
@@ -188,6 +212,11 @@ def test_an_ambiguity_names_everybody() -> None:
     found = find_place(asked(environment="x"), twins, HOME)
     assert not isinstance(found, Place)
     assert "claim x: a, b" in found.message
+    shop = a_rollback(target_ref=TARGET, namespace="shop")
+    policies = [an_environment(namespace="shop"), an_environment("twin", namespace="shop")]
+    target = find_place(shop, policies, HOME)
+    assert not isinstance(target, Place)
+    assert "claim shop: production, twin" in target.message
 
 
 A, B = WorkloadRef("production", "a"), WorkloadRef("production", "b")
@@ -210,6 +239,7 @@ def test_several_labelled_workloads_are_all_named() -> None:
     assert isinstance(found, Refuse)
     assert found.reason == "WorkloadAmbiguous"
     assert "labelled for checkout: a, b" in found.message
+    assert "incidentrollback.dev/service" in found.fix
 
 
 def test_owners_by_name_go_before_the_star() -> None:

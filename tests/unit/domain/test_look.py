@@ -214,6 +214,8 @@ SYMPTOMS: list[Any] = [
                  id="a wait"),
     pytest.param(an_observation(claimed(patched_at=NOW), failing(CRASHING)), NOTHING, NOTHING,
                  id="what came over it"),
+    pytest.param(an_observation(ENDED, failing(CRASHING)), NOTHING, NOTHING,
+                 id="what came over it within the hold"),
 ]  # fmt: skip
 
 
@@ -224,3 +226,27 @@ def test_which_symptoms_are_looked_at(
     look = what_to_look_at(seen, decide(seen))
     assert (look.warnings if look else NOTHING) == warnings
     assert (look.nodes if look else NOTHING) == nodes
+
+
+def test_v20_what_the_next_one_needs_is_looked_for_before_it_is_named() -> None:
+    target = a_revision(4, history=(2,), created_at=ago(days=2))
+    bad = a_revision(3, created_at=ago(minutes=9))
+    workload = a_workload(
+        target,
+        bad,
+        needing(1, "a", available=1),
+        health="starting",
+        progress=timed_out(after(seconds=1)),
+    )
+    to = frozen(2, pod_template_hash=target.pod_template_hash)
+    seen = an_observation(claimed(patched_at=NOW, to=to), workload)
+    looks = list(play(seen, {}))
+    assert looks[0] == {"a"}
+    assert looks[-1] == "Fail ProgressDeadlineExceeded"
+
+
+def test_v20_without_a_next_one_nothing_is_looked_for() -> None:
+    seen = an_observation(claimed(patched_at=NOW), GAVE_UP)
+    look = what_to_look_at(seen, decide(seen))
+    assert look is not None
+    assert not look.references

@@ -216,6 +216,9 @@ MARKERS = [
 @pytest.mark.parametrize(("metadata", "owners"), MARKERS)
 def test_owners_by_their_markers(metadata: Json, owners: list[str]) -> None:
     assert found(a_deployment(**metadata)) == owners
+    for owner in find_owners(a_deployment(**metadata)):
+        assert owner.evidence
+        assert "None" not in f"{owner.name} {owner.namespace} {owner.evidence} {owner.detail}"
 
 
 WRITERS = [
@@ -322,6 +325,9 @@ WRITERS = [
 @pytest.mark.parametrize(("metadata", "fields", "owners"), WRITERS)
 def test_owners_by_who_has_written(metadata: Json, fields: list[Json], owners: list[str]) -> None:
     assert found(a_deployment(*fields, **metadata)) == owners
+    for owner in find_owners(a_deployment(*fields, **metadata)):
+        assert owner.evidence
+        assert "None" not in f"{owner.name} {owner.namespace} {owner.evidence} {owner.detail}"
 
 
 IGNORED = {MUTATION: "ignore"}
@@ -397,6 +403,28 @@ def test_flux_leaves_alone_what_the_live_object_says(
     assert [owner.reverts for owner in find_owners(a_deployment(**metadata))] == [reverts]
 
 
+SAID = [
+    pytest.param(KUSTOMIZED, {"kustomize.toolkit.fluxcd.io/reconcile": "disabled"},
+                 "kustomize.toolkit.fluxcd.io/reconcile: disabled on this object", id="reconcile"),
+    pytest.param(KUSTOMIZED, {"kustomize.toolkit.fluxcd.io/ssa": "Ignore"},
+                 "kustomize.toolkit.fluxcd.io/ssa: Ignore on this object", id="ssa"),
+    pytest.param(KUSTOMIZED, {"kustomize.toolkit.fluxcd.io/ssa": "Merge"}, "", id="another value"),
+    pytest.param(RELEASED, {"helm.toolkit.fluxcd.io/driftDetection": "disabled"},
+                 "drift detection is disabled on this object", id="driftDetection"),
+    pytest.param(RELEASED, {}, "", id="no mark"),
+    pytest.param(RESOURCE_SET, {"fluxcd.controlplane.io/reconcile": "disabled"},
+                 "fluxcd.controlplane.io/reconcile: disabled on this object, which old ones ignore",
+                 id="a mark that old Flux Operators ignore"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("labels", "mark", "detail"), SAID)
+def test_the_mark_that_counts_is_said(labels: Json, mark: Json, detail: str) -> None:
+    [owner] = find_owners(a_deployment(labels=labels, annotations=mark))
+    assert owner.detail == detail
+    assert str(owner).startswith("Flux ")
+
+
 CONFIG_SYNC = [
     pytest.param([], IGNORED, "certain", id="a mark on the live object is not the source's"),
     pytest.param([DECLARED], IGNORED, "never", id="the source opts out"),
@@ -419,6 +447,44 @@ def test_config_sync_listens_to_its_source_alone(
 ) -> None:
     [owner] = find_owners(a_deployment(*fields, annotations={**SYNCED, **annotations}))
     assert owner.reverts == reverts
+    assert owner.evidence.startswith("annotation configsync.gke.io/manager: ")
+
+
+NOTES = [
+    pytest.param([DECLARED], IGNORED, "RootSync; its source says mutation: ignore", id="it counts"),
+    pytest.param([], IGNORED, "RootSync; mutation: ignore on this object is not its source's, and "
+                 "does not count", id="it does not count"),
+    pytest.param([], {"configmanagement.gke.io/managed": "disabled"}, "RootSync; managed: disabled "
+                 "on this object, which counts at its source alone", id="managed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "annotations", "detail"), NOTES)
+def test_of_config_sync_it_is_said_which_mark_counts(
+    fields: list[Json], annotations: Json, detail: str
+) -> None:
+    [owner] = find_owners(a_deployment(*fields, annotations={**SYNCED, **annotations}))
+    assert owner.detail == detail
+
+
+@pytest.mark.parametrize(
+    ("scope", "kind"), [(":root_shop", "RootSync"), ("production_shop", "RepoSync")]
+)
+def test_config_sync_is_called_by_its_kind(scope: str, kind: str) -> None:
+    annotations = {**SYNCED, "configsync.gke.io/manager": scope}
+    [owner] = find_owners(a_deployment(annotations=annotations))
+    assert owner.detail == kind
+
+
+def test_config_sync_may_leave_its_resource_id_out() -> None:
+    given = {key: text for key, text in SYNCED.items() if not key.endswith("resource-id")}
+    [owner] = find_owners(a_deployment(annotations=given))
+    assert owner.tool is Tool.CONFIG_SYNC
+
+
+def test_who_loops_is_told_by_its_name_in_any_case() -> None:
+    [owner] = find_owners(a_deployment(applied_by("Shop-CONTROLLER")))
+    assert owner.reverts == "possible"
 
 
 def test_which_of_several_argo_cds_is_recorded() -> None:
@@ -444,6 +510,9 @@ def test_a_label_of_63_characters_may_be_cut() -> None:
     labels = {"app.kubernetes.io/instance": "a" * 63}
     [owner] = find_owners(a_deployment(*ARGO_WROTE, labels=labels))
     assert owner.detail == "its name may be cut"
+    labels = {"app.kubernetes.io/instance": "a" * 62}
+    [owner] = find_owners(a_deployment(*ARGO_WROTE, labels=labels))
+    assert owner.detail == ""
 
 
 def is_command(text: str) -> bool:
@@ -659,6 +728,7 @@ SYNCS = [
 def test_an_application_tells_what_its_owner_does(automated: Json | None, reverts: Reverts) -> None:
     judged = judge_application(an_owner(), an_application(automated), REF)
     assert (judged.reverts, judged.is_judged, judged.namespace) == (reverts, True, "argocd")
+    assert any(word in judged.detail for word in ("self-heal", "paused", "by hand"))
 
 
 def test_an_application_without_a_policy_syncs_by_hand() -> None:
@@ -669,7 +739,8 @@ def test_an_application_without_a_policy_syncs_by_hand() -> None:
 def test_an_application_that_is_skipped_does_nothing() -> None:
     skipped = {"argocd.argoproj.io/skip-reconcile": "true"}
     application = an_application({"selfHeal": True}, annotations=skipped)
-    assert judge_application(an_owner(), application).reverts == "never"
+    judged = judge_application(an_owner(), application)
+    assert (judged.reverts, "skip-reconcile" in judged.detail) == ("never", True)
 
 
 def test_an_application_that_could_not_be_read_leaves_it_open() -> None:

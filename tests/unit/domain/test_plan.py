@@ -338,3 +338,13 @@ def test_a_plan_is_plain_json() -> None:
         "deployedAt": "2026-11-23T02:04:00Z",
         "writtenBy": "kubectl-set",
     }
+
+
+def test_in_short_keeps_what_just_fits() -> None:
+    assert in_short(["x" * 10], ", ", 10) == "x" * 10
+    assert in_short(["x" * 11], ", ", 10) == "x" * 9 + "…"
+
+
+def test_what_was_deployed_in_the_second_it_was_asked_for_has_no_age() -> None:
+    at = origin(deployed_at=NOW)
+    assert origin_words(at, NOW) == "deployed 2026-11-23 02:14 UTC"

@@ -1,5 +1,6 @@
 """The rules before the patch, each by the name that the design gives it."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from incident_rollback.crd.v1alpha1 import IncidentRollback, Phase, Policy
 from incident_rollback.domain.decision import decide
-from incident_rollback.domain.moves import Refuse, Succeed, Wait
+from incident_rollback.domain.moves import Fail, Refuse, Succeed, Wait
 from incident_rollback.domain.workload import Workload
 from tests.builders import (
     NOW,
@@ -15,6 +16,7 @@ from tests.builders import (
     WORKLOAD_UID,
     a_broken_pod,
     a_marker,
+    a_place,
     a_revision,
     a_rollback,
     a_status,
@@ -472,3 +474,83 @@ def test_the_builders_speak_of_one_workload() -> None:
     """The rows above differ in what they name, and in nothing else."""
     assert a_workload().uid == WORKLOAD_UID == claimed().status.target.uid  # type: ignore[union-attr]
     assert a_broken_pod().pod_template_hash == hash_of(2)
+
+
+def said(
+    rollback: IncidentRollback | None = None, workload: Workload | None = None, **seen: Any
+) -> str:
+    """Return what a move says, and what it says to do."""
+    move = decide(an_observation(rollback, workload, **seen))
+    assert isinstance(move, (Wait, Refuse, Succeed, Fail))
+    return f"{move.message}. Next: {move.fix}"
+
+
+BEHIND = {"number": 2}  # The Deployment's own copy of the number lags behind its ReplicaSet's.
+SAID: list[Any] = [
+    pytest.param(
+        lambda: said(workload=a_workload(opted_out="")),
+        "deployment production/checkout says incidentrollback.dev/rollback: never. Next: ",
+        id="never, and not why",
+    ),
+    pytest.param(
+        lambda: said(place=a_place(suspended_by="incident-rollback/production")),
+        "RollbackEnvironment production is suspended. Next: set its spec.suspend to false: "
+        "kubectl edit rbenv production -n incident-rollback",
+        id="which switch is on, and how to turn it off",
+    ),
+    pytest.param(
+        lambda: said(workload=undone(**BEHIND)),
+        "deployment production/checkout is on checkout:1.1 (revision 3) already: somebody rolled "
+        "it back by kubectl-set; 3 of 3 pods available. Nothing was changed. Next: ",
+        id="there already: the number of the ReplicaSet",
+    ),
+    pytest.param(
+        lambda: said(workload=undone(health="starting")),
+        "deployment production/checkout was rolled back to checkout:1.1 by kubectl-set, and that "
+        "rollout is not over: 0 of 3 pods available. Next: ",
+        id="rolled back, and on its way",
+    ),
+    pytest.param(
+        lambda: said(workload=BROKEN),
+        "deployment production/checkout was rolled back to checkout:1.1 by kubectl-set, and is not "
+        "healthy: ",
+        id="rolled back, in vain",
+    ),
+    pytest.param(
+        lambda: said(
+            workload=a_workload(a_revision(2, created_at=after(seconds=9)), a_revision(1), number=1)
+        ),
+        "so somebody is at work on it (revision 2; 0 of 3 pods available)",
+        id="somebody is at work: the number of the ReplicaSet",
+    ),
+    pytest.param(
+        lambda: said(pairs(2), OLD),
+        "has run what it runs since 2026-11-22 02:08 UTC",
+        id="many pairs: its age",
+    ),
+    pytest.param(
+        lambda: said(claimed(), a_workload(uid="made-again")),
+        "production/checkout was deleted, or deleted and made again, while it was being "
+        "rolled back",
+        id="gone before the patch",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), SAID)
+def test_what_is_so_is_said_with_its_names_and_numbers(text: Callable[[], str], words: str) -> None:
+    assert words in text()
+
+
+def test_when_it_looks_again() -> None:
+    unobserved = decide(an_observation(None, a_workload(generation=8)))
+    assert isinstance(unobserved, Wait)
+    assert unobserved.after == 0.3
+    cooling = decide(an_observation(None, a_workload(marker=a_marker(ago(seconds=9)))))
+    assert isinstance(cooling, Wait)
+    assert cooling.after == 15.0
+
+
+def test_busy_looks_at_all_others() -> None:
+    over = another(Phase.SUCCEEDED, uid="aaa")
+    assert decided(others=[over, another()]) == "Wait Busy"

@@ -169,3 +169,9 @@ def test_whatever_a_template_is_it_has_references_with_names(spec: Json) -> None
     needed = references_of({"spec": spec})
     assert all(0 < len(reference.name) <= MAX_NAME for reference in needed)
     assert configuration_of({"spec": spec}) <= needed
+
+
+@pytest.mark.parametrize(("length", "is_one"), [(253, True), (254, False), (0, False)])
+def test_a_name_is_as_long_as_kubernetes_lets_it_be(length: int, is_one: bool) -> None:
+    found = references_of({"spec": {"runtimeClassName": "r" * length}})
+    assert bool(found) is is_one

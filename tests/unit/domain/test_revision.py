@@ -614,3 +614,49 @@ def test_p8_a_pull_secret_is_no_configuration() -> None:
     template["spec"]["imagePullSecrets"] = [{"name": "keys"}]
     around = found((KEYS, Referent(changed_at=ago(minutes=2))))
     assert "changed" not in among(around, a_past(4, template=template)).why
+
+
+def refusal(workload: Workload, around: Surroundings) -> Refuse:
+    choice = choose_revision(workload, None, ago(minutes=5), around)
+    assert isinstance(choice, Refuse)
+    return choice
+
+
+def test_what_the_cluster_refuses_is_told_revision_by_revision_at_length() -> None:
+    no = {hash_of(n): Trial("Rejected", f"no {n} " + "x" * 280) for n in (4, 3, 2)}
+    refused = refusal(on_top_of(a_past(4), a_past(3), a_past(2)), Surroundings(trials=no))
+    assert refused.reason == "Rejected"
+    told = "; ".join(f"revision {n}: no {n} {'x' * 280}" for n in (4, 3, 2))
+    assert f"({told})" in refused.message
+    assert [c.verdict for c in refused.candidates] == ["PassedOver"] * 3
+    assert refused.candidates[0].why.startswith("the cluster refuses it: no 4")
+
+
+def test_when_the_first_is_refused_and_nothing_is_proven_each_says_why_it_was_not_taken() -> None:
+    workload = on_top_of(a_past(4, days=0.03), a_past(3, days=0.05))
+    refused = refusal(workload, tried(4))
+    assert [(c.revision, c.why.partition(":")[0]) for c in refused.candidates] == [
+        (4, "the cluster refuses it"),
+        (3, "it is the newest that is left; unproven"),
+    ]
+
+
+def test_when_nothing_can_be_trusted_every_revision_says_why() -> None:
+    workload = a_workload(a_revision(3, history=(1,)), a_revision(2))
+    nothing = refusal(workload, Surroundings())
+    assert [(c.revision, c.why) for c in nothing.candidates] == [
+        (2, "somebody rolled back from it")
+    ]
+    assert nothing.fix.startswith("name one yourself: kubectl irb rollback")
+
+
+def test_s3_a_single_pod_that_serves_is_evidence() -> None:
+    choice = chosen(on_top_of(a_past(4, days=0.03, available=1)))
+    assert (choice.why, choice.is_proven) == ("1 pod of it still serves", True)
+
+
+def test_a_trial_that_was_denied_is_said() -> None:
+    choice = choose_revision(a_workload(), None, NOW, tried(1, trial=Trial("Denied", "may not")))
+    assert isinstance(choice, Choice)
+    assert choice.why.endswith("; not tried: may not")
+    assert not choice.may_patch

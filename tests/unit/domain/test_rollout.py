@@ -273,3 +273,22 @@ CRASHED = [
 @pytest.mark.parametrize(("pod", "is_so"), CRASHED)
 def test_a_crash_is_not_a_pod_that_is_not_ready_for_a_moment(pod: Pod, is_so: bool) -> None:
     assert has_crashed(pod, NOW + HALF_A_SECOND) is is_so
+
+
+TIES = [
+    pytest.param(a_pod(ready_since=NOW), id="ready in the second in which it became healthy"),
+    pytest.param(a_pod(crashed_at=NOW), id="its last crash was in that second"),
+    pytest.param(a_broken_pod(finished_at=NOW), id="what it replaced ended in that second"),
+]
+
+
+@pytest.mark.parametrize("pod", TIES)
+def test_a_tie_breaks_no_calm(pod: Pod) -> None:
+    assert broken_calm(well(pods=(pod,)), NOW) == ()
+
+
+def test_a_pod_is_what_replaced_one_that_ended_ten_seconds_before() -> None:
+    ended = a_broken_pod(reason="Evicted", finished_at=ago(seconds=10))
+    new = a_pod(is_ready=False, created_at=NOW)
+    workload = a_workload(pods=(ended, new))
+    assert failing_pods(workload, workload.revisions[0]) == (ended,)

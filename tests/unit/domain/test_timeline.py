@@ -197,6 +197,22 @@ def test_a_choice_without_evidence_has_the_word() -> None:
     assert "unproven" not in timeline.start_text(a_rollback(), aim_at())
 
 
+def test_of_a_success_the_pod_that_failed_is_not_shown_any_more() -> None:
+    shown = frozen(
+        2, evidence="3 of 3 pods in Error, e.g. pod checkout-x (kubectl logs checkout-x)"
+    )
+    done = claimed(Phase.SUCCEEDED, patched_at=NOW, from_=shown)
+    text = timeline.succeeded_text(done, SUCCEED, NOW)
+    assert "(revision 2): 3 of 3 pods in Error. Not rolled back" in text
+
+
+def test_three_of_those_that_were_passed_over_are_named() -> None:
+    older = (a_revision(n) for n in (8, 7, 6, 5))
+    workload = a_workload(a_revision(9), *older, a_revision(1, available=3))
+    text = timeline.start_text(a_rollback(), aim_at(workload))
+    assert text.count("Passed over: ") == 3
+
+
 def test_whoever_is_passed_over_is_named_in_the_first_note() -> None:
     workload = a_workload(
         a_revision(3, created_at=ago(minutes=10)), a_revision(2), a_revision(1, available=3)
@@ -524,7 +540,8 @@ def test_never_say_ill_of_what_was_not_seen_ill(move: Fail, is_patched: bool) ->
     text = timeline.failed_text(claimed(patched_at=NOW if is_patched else None), move)
     assert "not well" not in text
     assert "kubectl irb rollback" not in text
-    assert move.message in text
+    lead = ", after the rollback: " if is_patched else ": "
+    assert text.startswith(f"checkout in production{lead}{move.message}.")
 
 
 def test_a_rollback_that_did_not_help_is_called_so_and_can_be_undone() -> None:

@@ -15,6 +15,8 @@ PARENTS = [
     pytest.param(PARENT, Trace(ID, SPAN), id="recorded by whoever sent it"),
     pytest.param(f"00-{ID}-{SPAN}-00", Trace(ID, SPAN, is_sampled=False), id="not recorded"),
     pytest.param(f"00-{ID}-{SPAN}-03", Trace(ID, SPAN), id="other flags are not ours"),
+    pytest.param(f"00-{ID}-{SPAN}-10", Trace(ID, SPAN, is_sampled=False), id="flags are hex"),
+    pytest.param(f"00-{ID}-{SPAN}-0f", Trace(ID, SPAN), id="flags of letters"),
     pytest.param(f"01-{ID}-{SPAN}-00", Trace(ID, SPAN, is_sampled=False), id="a later version"),
     pytest.param(f"ff-{ID}-{SPAN}-01", None, id="the version that is none"),
     pytest.param(PARENT.upper(), None, id="upper case"),

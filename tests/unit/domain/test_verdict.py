@@ -11,6 +11,7 @@ from incident_rollback.crd.v1alpha1 import IncidentRollback, Phase, Policy
 from incident_rollback.domain.decision import decide
 from incident_rollback.domain.moves import Fail, Hold, News, Succeed, Wait, Watch
 from incident_rollback.domain.observation import Observation
+from incident_rollback.domain.ownership import Owner, Tool, how_to_pause, what_brings_back
 from incident_rollback.domain.surroundings import (
     Reference,
     Referent,
@@ -23,6 +24,7 @@ from tests.builders import (
     NOW,
     a_broken_pod,
     a_condition,
+    a_marker,
     a_place,
     a_pod,
     a_revision,
@@ -151,7 +153,17 @@ LADDER = [
 def test_the_rollout_of_what_was_restored(
     rollback: IncidentRollback, workload: Workload, seconds: int, move: str
 ) -> None:
-    assert outcome(decide(looked(rollback, workload, after(seconds=seconds)))) == move
+    decided = decide(looked(rollback, workload, after(seconds=seconds)))
+    assert outcome(decided) == move
+    if isinstance(decided, Watch):
+        assert decided.patched_at == NOW
+
+
+def test_until_it_is_stored_the_time_of_the_patch_is_that_of_its_marker() -> None:
+    marked = undone(health="starting", marker=a_marker(after(seconds=3), of=claimed()))
+    move = decide(looked(claimed(), marked, after(seconds=5)))
+    assert isinstance(move, Watch)
+    assert move.patched_at == after(seconds=3)
 
 
 CALM_RESTARTS = [
@@ -192,6 +204,9 @@ def test_the_end_of_the_calm_is_not_slept_through() -> None:
     move = decide(looked(CALM, WELL, after(seconds=39.5)))
     assert isinstance(move, Watch)
     assert move.after == 0.5
+    early = decide(looked(CALM, WELL, after(seconds=11)))
+    assert isinstance(early, Watch)
+    assert early.after == 2.0
 
 
 PROVEN = [
@@ -208,6 +223,30 @@ def test_never_say_more_than_was_seen_about_a_success(origin: Any, is_proven: bo
     assert isinstance(move, Succeed)
     assert move.is_proven is is_proven
     assert move.message == "3 of 3 pods available since 02:14:00"
+    assert move.healthy_since == NOW
+    number = origin.revision if origin else "?"
+    assert move.fix.endswith(f"or the next one brings revision {number} back")
+
+
+FLUX = Owner(Tool.KUSTOMIZATION, "apps", "flux-system", "its labels", "certain")
+HELM = Owner(Tool.HELM, "web", "production", "its annotations", "never")
+
+
+def test_who_brings_the_bad_revision_back_is_named_first_and_how_to_stop_it() -> None:
+    kept_by = (FLUX, HELM)
+    done = decide(looked(CALM, undone(managed_by=kept_by), after(seconds=40)))
+    assert isinstance(done, Succeed)
+    assert done.warning == what_brings_back(FLUX)
+    bad = undone(template=a_revision(2).template, managed_by=kept_by)
+    reverted = decide(looked(PATCHED, bad, after(seconds=60)))
+    assert isinstance(reverted, Fail)
+    assert reverted.fix == f"revert the commit at its source, or: {how_to_pause(FLUX, bad.ref)}"
+
+
+def test_where_nobody_is_known_to_bring_it_back_nobody_is_named() -> None:
+    move = decide(looked(CALM, WELL, after(seconds=40)))
+    assert isinstance(move, Succeed)
+    assert move.warning == ""
 
 
 OVERTAKEN = [
@@ -276,6 +315,8 @@ def test_never_say_more_than_was_seen_when_nobody_may_look(seconds: int, move: s
         )
     if isinstance(decided, Watch):
         assert decided.healthy_since is None  # What nobody saw was not calm.
+        assert (decided.message, decided.after) == ("cannot look: may not look", 5.0)
+        assert decided.patched_at == NOW
 
 
 def ended(phase: Phase = Phase.SUCCEEDED, reason: str = "RolledBack", **status: Any) -> Any:
@@ -372,6 +413,67 @@ def test_a_rollout_that_nobody_resumes_says_so() -> None:
     assert isinstance(paused, Fail)
     assert paused.message.startswith("deployment production/checkout is paused; no progress")
     assert resumed.message.startswith("no progress")
+
+
+NEWS: list[Any] = [
+    pytest.param(
+        ended(),
+        BAD_IS_BACK,
+        30,
+        ("the bad revision (checkout:1.2) was brought back by argocd", "stop what brings it back"),
+        False,
+        id="V15 brought back: by whom, and how to stop it",
+    ),
+    pytest.param(
+        ended(),
+        a_workload(a_revision(4), a_revision(3, history=(1,)), a_revision(2)),
+        30,
+        ("checkout:1.4 was deployed over it by kubectl-set", ""),
+        False,
+        id="V14 deployed over: what, and by whom",
+    ),
+    pytest.param(
+        FAILED,
+        WELL,
+        30,
+        ("healthy after all: 3 of 3 pods available", "revert the deploy at its source"),
+        True,
+        id="healthy after all: the result stands",
+    ),
+    pytest.param(
+        ended(),
+        WELL,
+        600,
+        ("it stayed for 10 min: 3 of 3 pods available", ""),
+        True,
+        id="it stayed: for how long",
+    ),
+    pytest.param(
+        FAILED,
+        STARTING,
+        600,
+        ("0 of 3 pods available", "look at it: kubectl describe pod checkout-hash-2-x"),
+        False,
+        id="failed, and no better: how to look at it",
+    ),
+]
+
+
+@pytest.mark.parametrize(("rollback", "workload", "seconds", "says", "stands"), NEWS)
+def test_what_the_hold_says(
+    rollback: IncidentRollback,
+    workload: Workload,
+    seconds: int,
+    says: tuple[str, str],
+    stands: bool,
+) -> None:
+    move = decide(looked(rollback, workload, after(seconds=seconds)))
+    assert isinstance(move, Hold)
+    assert move.news is not None
+    message, fix = says
+    assert (move.news.message, move.news.stands) == (message, stands)
+    assert move.news.fix.startswith(fix)
+    assert bool(move.news.fix) is bool(fix)
 
 
 TOLD = [

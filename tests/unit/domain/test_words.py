@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from incident_rollback.domain.words import clock_time, join, quote, span
+from incident_rollback.domain.words import clock_time, join, listed, quote, span
 from tests.builders import NOW
 
 SPANS = [
@@ -59,3 +59,15 @@ JOINS = [
 @pytest.mark.parametrize(("images", "said"), JOINS)
 def test_join(images: tuple[str, ...], said: str) -> None:
     assert join(images) == said
+
+
+ROWS = [
+    pytest.param("abcde", "a, b, c, d, e", id="five are named"),
+    pytest.param("abcdef", "a, b, c, d, e and 1 more", id="of more it is said how many"),
+    pytest.param("", "", id="none"),
+]
+
+
+@pytest.mark.parametrize(("items", "said"), ROWS)
+def test_listed(items: str, said: str) -> None:
+    assert listed(items) == said
