@@ -74,6 +74,11 @@ gitops: controlplane ## Run the tests against the real Flux and the real Argo CD
 alerts: $(STAMP) ## Test the alert rules; needs promtool (Debian's package prometheus)
 	$(BIN)/python -m pytest tests/alerts
 
+# Not part of `test`: it takes a quarter of an hour, and its figures want a machine to themselves.
+# BENCH_N=5 is a quick look, which goes to dist/benchmark and leaves docs/benchmark.md as it is.
+bench: controlplane ## Measure, beside `webhook` + kubectl, into docs/benchmark.md
+	@$(BIN)/python -m tests.bench
+
 ## --- before a commit
 
 check: fmt-check lint types layers fresh yaml containerfile test ## Run all that CI runs

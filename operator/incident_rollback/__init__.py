@@ -10,6 +10,7 @@ The map.  ● marks a pure module: no input or output, no clock, no environment,
     __main__.py                the command: run controller or bridge; lend the turn to previews
     settings.py                every setting, its bounds and default; read once, frozen
     wiring.py                  the composition root: Settings -> clients -> the two processes
+    extras.py                  optional halves of libraries that the two processes do not load
     errors.py                ● the error tree: the branch says whether to retry
     ports.py                 ● Protocols Store, Cluster, Leases, Timeline, Clock: what we need
                                from outside
@@ -58,8 +59,8 @@ The map.  ● marks a pure module: no input or output, no clock, no environment,
     bridge/signature.py      ● is_signed, in constant time
     bridge/payload.py        ● webhook bytes -> Request, Ignored or Malformed
     bridge/requests.py       ● a request -> the rollbacks to create, their names, the answer
-    bridge/presence.py         whether a controller has been seen lately, as an aside
     bridge/floods.py           what many unsigned requests leave in the log
+    bridge/presence.py         whether a controller has been seen lately, as an aside
 
     controller/controller.py   the watch, the safety list, the tasks, and whether it is ready
     controller/election.py     which of several controllers leads: hold the Lease, or seek to

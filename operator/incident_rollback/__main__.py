@@ -19,6 +19,7 @@ from incident_rollback.cli.options import (
 )
 from incident_rollback.clients.clock import ApiClock
 from incident_rollback.errors import SettingsError
+from incident_rollback.extras import import_without_extras
 from incident_rollback.settings import Settings, read_settings
 from incident_rollback.telemetry.logs import set_up
 
@@ -36,6 +37,7 @@ MakeClock = Callable[[], ApiClock]
 @app.command()
 def controller() -> None:
     """Run the controller: it finds, restores, watches and tells."""
+    import_without_extras("kubernetes", "httpx")
     from incident_rollback.wiring import run_controller  # heavy
 
     serve(run_controller)
@@ -44,6 +46,7 @@ def controller() -> None:
 @app.command()
 def bridge() -> None:
     """Run the bridge: it makes a resource of a signed webhook."""
+    import_without_extras("kubernetes")
     from incident_rollback.wiring import run_bridge  # heavy
 
     serve(run_bridge)

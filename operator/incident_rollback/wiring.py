@@ -1,6 +1,7 @@
 """The composition root: settings become clients, clients become the two processes."""
 
 import asyncio
+import gc
 import logging
 import secrets
 import signal
@@ -165,6 +166,11 @@ async def _telling(
         _log.warning("no FireHydrant API key: incidents are not told, all else works")
         yield None, None
         return
+    # httpx waits by anyio, which loads the most of itself when it is first used.  Else that is at
+    # the first incident, and for 40 ms nothing goes on.
+    import anyio
+
+    anyio.get_current_task()
     limiter = Limiter()
     timeline = FireHydrant(
         str(settings.firehydrant_url),
@@ -172,13 +178,13 @@ async def _telling(
         now=clock.now,
         on_extra=limiter.charge,
         on_answer=metrics.count_firehydrant_request,
+        on_throttled=limiter.pause,
     )
     make_outbox = partial(
         Outbox,
         timeline,
         limiter=limiter,
         now=clock.now,
-        on_throttled=limiter.pause,
         may_tell=may_tell,
         is_sole=settings.leader_elect,
         on_end=metrics.count_end_of_update,
@@ -209,6 +215,9 @@ async def _after_start(connection: Connection, then: Callable[[], Awaitable[None
         except TransientError as error:
             _log.warning("waiting for the API server: %s", error)
             await asyncio.sleep(START_PAUSE_SECONDS)
+    # What is loaded by now stays for good: no full collection, which stops everything for as long
+    # as there is something to look at, needs to look at it ever again.
+    gc.freeze()
     async with asyncio.TaskGroup() as group:
         group.create_task(_keep_warm(connection))
         group.create_task(_run(then))
