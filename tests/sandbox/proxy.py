@@ -162,7 +162,10 @@ class Proxy:
         wait_for(lambda: not self._live, "the server to have answered", every_seconds=0.01)
 
     async def _handle(self, http: web.Request) -> web.StreamResponse:
-        passage = await self._note(http)
+        try:
+            passage = await self._note(http)
+        except ConnectionError as error:  # Killed in the midst of its request.
+            raise web.HTTPBadRequest from error
         way, trap = self.way, self._sprung_by(passage.request)
         if way is Way.CUT or (trap is not None and not trap.is_after):
             return await self._hang_up(http, passage, trap)
