@@ -33,6 +33,8 @@ ENVIRONMENT: Final = "chaos"
 CONTROLLER_ACCOUNT: Final = "incident-rollback-controller"
 BRIDGE_ACCOUNT: Final = "incident-rollback-bridge"
 PODS: Final = 2
+DEADLINE_SECONDS: Final = 20
+"""Until Kubernetes gives up on a rollout; ten minutes would be waited for in the end."""
 DOWN_SECONDS: Final = 0.7
 """For which a process that has ended stays away."""
 POLICY: Final[Mapping[str, Any]] = {
@@ -192,7 +194,10 @@ def _install(sandbox: Sandbox) -> None:
     path = path_to(API_VERSION, "rollbackenvironments", HOME_NAMESPACE, ENVIRONMENT)
     sandbox.api.apply(path, environment)
     for name in WORKLOADS:
-        sandbox.workloads.deploy(a_deployment(name, ENVIRONMENT, replicas=PODS), wait=False)
+        body = a_deployment(
+            name, ENVIRONMENT, replicas=PODS, progress_deadline_seconds=DEADLINE_SECONDS
+        )
+        sandbox.workloads.deploy(body, wait=False)
     for name in WORKLOADS:
         sandbox.workloads.wait_complete(ENVIRONMENT, name)
 

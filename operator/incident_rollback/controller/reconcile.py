@@ -140,13 +140,7 @@ class Reconciler:
         known = _as_remembered(self._with_results(rollback), memory)
         is_first = rollback.status.phase is Phase.PENDING and memory.place is None
         seen, move = await self._decide(await self._observe(known, memory, may_lag=is_first))
-        if (
-            is_first
-            and not isinstance(move, Claim)
-            and seen.place != await self._place(known, memory)
-        ):
-            # A mapping that lags is good enough to go on with, for it is looked at again before
-            # the patch.  It is not good enough to say no.
+        if is_first and await self._has_lagged(seen, move, memory):
             seen, move = await self._decide(await self._observe(known, memory))
         if isinstance(move, Claim) and self._is_forgetful(seen, memory):
             seen = replace(seen, facts=await self._ask(rollback, memory))
@@ -237,6 +231,20 @@ class Reconciler:
         if isinstance(workload, Wait):
             return replace(seen, hindrance=workload)
         return replace(seen, workload=workload, now=self.clock.now())
+
+    async def _has_lagged(self, seen: Observation, move: Move, memory: Memory) -> bool:
+        """
+        Say whether the mapping that a move rests on may lag no longer, and says otherwise by now.
+
+        A claim rests on one object, which is read from etcd at once; a no, on all that there are.
+        """
+        if not isinstance(move, Claim):
+            return seen.place != await self._place(seen.rollback, memory)
+        try:
+            environments = await self._environments_of(seen.place)
+        except ForbiddenError:
+            return True
+        return seen.place != find_place(seen.rollback, environments, self.home)
 
     async def _hears(self, rollback: IncidentRollback) -> bool | None:
         """Say whether the incident may be spoken to; None: the mapping cannot be read."""
@@ -514,12 +522,12 @@ class Reconciler:
             self._environments_of(seen.place), self._claimed(seen.rollback)
         )
         place = find_place(seen.rollback, environments, self.home)
-        if not isinstance(place, Place) or place != seen.place or place.suspended_by:
+        if not isinstance(place, Place) or place.suspended_by:
             return True
         if preflight.busy(replace(seen, others=claimed), workload) is not None:
             return True
         others = await self._with_this_hour(seen.rollback, claimed, place)
-        return over_the_cap(replace(seen, others=others)) is not None
+        return over_the_cap(replace(seen, place=place, others=others)) is not None
 
     async def _environments_of(self, place: Place | None) -> Sequence[RollbackEnvironment]:
         """Return what maps a place, as it is now; where nothing did, all that there is."""

@@ -378,7 +378,7 @@ def suspend(world: World, *, on: bool = True) -> None:
 @in_fast_time
 async def test_suspended_between_claim_and_patch_nothing_is_patched() -> None:
     world = HookedWorld()
-    world.hooked.before_environments = [lambda: None, lambda: suspend(world)]
+    world.hooked.before_environments = [lambda: None, lambda: None, lambda: suspend(world)]
     taken = await world.turn()
     assert world.cluster.restored == []
     assert (world.stored.status.phase, taken.after) == (Phase.ROLLING_BACK, 0.0)
@@ -390,32 +390,25 @@ async def test_suspended_between_claim_and_patch_nothing_is_patched() -> None:
     assert world.told[1:] == [RESTORED, BACK]
 
 
-@in_fast_time
-async def test_a_claim_on_a_mapping_that_lagged_is_not_patched_for() -> None:
-    world = HookedWorld()
-    world.hooked.lagging = dict(world.hooked.environments)
-    suspend(world)
-    await world.turn()
-    assert (world.stored.status.phase, world.cluster.restored) == (Phase.ROLLING_BACK, [])
-    assert outcome((await world.turn()).move) == "Wait Suspended"
-
-
 MAPPED_OTHERWISE = [
-    pytest.param({"namespace": "elsewhere"}, id="to another namespace"),
-    pytest.param({"policy": Policy(approval="Required")}, id="under another policy"),
+    pytest.param({"namespace": "elsewhere"}, "Wait WorkloadNotFound", id="to another namespace"),
+    pytest.param(
+        {"policy": Policy(approval="Required")},
+        "Refuse ApprovalRequired",
+        id="under another policy",
+    ),
+    pytest.param({"suspend": True}, "Wait Suspended", id="with the red switch on"),
 ]
 
 
-@pytest.mark.parametrize("spec", MAPPED_OTHERWISE)
+@pytest.mark.parametrize(("spec", "move"), MAPPED_OTHERWISE)
 @in_fast_time
-async def test_the_turn_of_a_claim_patches_only_what_the_mapping_says_by_then(
-    spec: dict[str, Any],
-) -> None:
+async def test_nothing_is_claimed_on_a_mapping_that_lags(spec: dict[str, Any], move: str) -> None:
     world = HookedWorld()
     world.hooked.lagging = dict(world.hooked.environments)
     world.hooked.environments["production"] = an_environment(**spec)
     taken = await world.turn()
-    assert (outcome(taken.move), world.cluster.restored) == ("Claim 1", [])
+    assert (outcome(taken.move), world.cluster.restored) == (move, [])
 
 
 @in_fast_time
@@ -429,7 +422,7 @@ async def test_nothing_is_refused_on_a_mapping_that_lags() -> None:
 @in_fast_time
 async def test_unmapped_between_claim_and_patch_nothing_is_patched() -> None:
     world = HookedWorld()
-    world.hooked.before_environments = [lambda: None, world.hooked.environments.clear]
+    world.hooked.before_environments = [lambda: None, lambda: None, world.hooked.environments.clear]
     await world.turn()
     assert world.cluster.restored == []
     assert outcome((await world.turn()).move) == "Wait EnvironmentNotMapped"
@@ -442,7 +435,7 @@ async def test_may_not_read_the_mapping_again_nothing_is_patched_and_it_is_told(
     def deny() -> None:
         raise ForbiddenError("may not get rollbackenvironments")
 
-    world.hooked.before_environments = [lambda: None, deny]
+    world.hooked.before_environments = [lambda: None, lambda: None, deny]
     await world.turn()
     assert world.cluster.restored == []
     assert world.reason == "PermissionMissing"
@@ -456,7 +449,7 @@ async def test_claimed_by_another_between_the_look_and_the_patch_it_waits_for_th
     def claim() -> None:
         world.store.put(other)
 
-    world.hooked.before_environments = [lambda: None, claim]
+    world.hooked.before_environments = [lambda: None, lambda: None, claim]
     taken = await world.turn()
     assert world.cluster.restored == []
     assert outcome((await world.turn(taken.rollback)).move) == "Wait Busy"
@@ -465,7 +458,7 @@ async def test_claimed_by_another_between_the_look_and_the_patch_it_waits_for_th
 @in_fast_time
 async def test_suspended_until_its_time_is_over_it_is_refused_and_no_start_is_told() -> None:
     world = HookedWorld()
-    world.hooked.before_environments = [lambda: None, lambda: suspend(world)]
+    world.hooked.before_environments = [lambda: None, lambda: None, lambda: suspend(world)]
     await world.turn()
     world.clock.advance(901)
     await world.turn()
@@ -896,7 +889,7 @@ async def test_capped_it_looks_for_other_claims_right_before_the_patch() -> None
     """A claim of the same instant was stored first; ours says so when it goes after all."""
     world = HookedWorld()
     cap(world, ONE)
-    world.hooked.before_environments = [lambda: None, put(world, beside())]
+    world.hooked.before_environments = [lambda: None, lambda: None, put(world, beside())]
     taken = await world.turn()
     assert world.cluster.restored == []
     assert (world.store.rollbacks[KEY].status.phase, taken.after) == (Phase.ROLLING_BACK, 0.0)
@@ -933,7 +926,7 @@ def ready_of(rollback: IncidentRollback) -> str:
 async def test_the_cap_is_read_again_right_before_the_patch() -> None:
     world = HookedWorld()
     world.store.put(beside())
-    world.hooked.before_environments = [lambda: None, lambda: cap(world, ONE)]
+    world.hooked.before_environments = [lambda: None, lambda: None, lambda: cap(world, ONE)]
     await world.turn(world.store.rollbacks[KEY])
     assert world.cluster.restored == []
     cap(world, QUICK)
@@ -989,7 +982,11 @@ async def test_for_a_target_ref_what_ended_in_its_namespace_is_found() -> None:
 async def test_one_that_ends_between_the_look_and_the_patch_counts_for_the_hour() -> None:
     world = HookedWorld()
     cap(world, ONE_AN_HOUR)
-    world.hooked.before_environments = [lambda: None, put(world, beside(Phase.SUCCEEDED))]
+    world.hooked.before_environments = [
+        lambda: None,
+        lambda: None,
+        put(world, beside(Phase.SUCCEEDED)),
+    ]
     await world.turn()
     assert world.cluster.restored == []
 

@@ -485,7 +485,8 @@ def said(
     return f"{move.message}. Next: {move.fix}"
 
 
-BEHIND = {"number": 2}  # The Deployment's own copy of the number lags behind its ReplicaSet's.
+BEHIND = undone(number=2)
+"""The Deployment's own copy of the number lags behind its ReplicaSet's."""
 SAID: list[Any] = [
     pytest.param(
         lambda: said(workload=a_workload(opted_out="")),
@@ -499,7 +500,7 @@ SAID: list[Any] = [
         id="which switch is on, and how to turn it off",
     ),
     pytest.param(
-        lambda: said(workload=undone(**BEHIND)),
+        lambda: said(workload=BEHIND),
         "deployment production/checkout is on checkout:1.1 (revision 3) already: somebody rolled "
         "it back by kubectl-set; 3 of 3 pods available. Nothing was changed. Next: ",
         id="there already: the number of the ReplicaSet",
