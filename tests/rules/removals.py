@@ -123,7 +123,7 @@ ROWS: Final = (
         "Patch",
         "the caps are judged again right before the patch",
         "controller/reconcile.py",
-        "return over_the_cap(replace(seen, others=others)) is not None",
+        "return over_the_cap(replace(seen, place=place, others=others)) is not None",
         "return False",
         (
             "unit/controller/test_reconcile.py::test_capped_it_looks_for_other_claims_right_before_the_patch",
