@@ -52,6 +52,7 @@ LOOK_EVERY_SECONDS: Final = 0.1
 HOME_ROLLBACKS: Final = path_to(API_VERSION, ROLLBACKS, HOME_NAMESPACE)
 DEPLOYMENTS: Final = path_to(APPS, "deployments", NAMESPACE)
 PODS_PATH: Final = path_to("v1", "pods", NAMESPACE)
+EVENTS_PATH: Final = path_to("v1", "events", NAMESPACE)
 
 
 @dataclass
@@ -80,7 +81,12 @@ class Ground:
         self._wait_each(names, "hurt", self._hurt)
 
     def clear(self) -> None:
-        """Take all workloads and requests away, and wait until nothing of them is left."""
+        """
+        Take all workloads and requests away, and wait until nothing of them is left.
+
+        Events as well: the API server keeps them for an hour and reads through all of a namespace
+        for each list, so that what comes later would be slower.
+        """
         for path in (HOME_ROLLBACKS, DEPLOYMENTS):
             self.sandbox.api.delete(path)
         wait_for(
@@ -88,6 +94,7 @@ class Ground:
             "the namespace to be empty",
             every_seconds=LOOK_EVERY_SECONDS,
         )
+        self.sandbox.api.delete(EVENTS_PATH)
 
     def _good(self, name: str, pods: int) -> Json:
         return a_deployment(name, NAMESPACE, GOOD_IMAGE, replicas=pods, strategy=HURTING)
