@@ -28,6 +28,7 @@ from tests.sandbox.simulation import BROKEN_IMAGE
 from tests.sandbox.waiting import PATIENCE_SECONDS, wait_for
 from tests.sandbox.workloads import (
     APPS,
+    CRIPPLING,
     GOOD_IMAGE,
     a_deployment,
     is_complete,
@@ -38,11 +39,6 @@ from tests.sandbox.workloads import (
 NAMESPACE: Final = "bench"
 """Also the environment's name in FireHydrant."""
 PODS: Final = 3
-HURTING: Final = {
-    "type": "RollingUpdate",
-    "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 2},
-}
-"""A bad release takes two of the three pods down, and is stuck there."""
 AT_ONCE: Final = {"stableSeconds": 0, "holdSeconds": 0}
 """No calm and no hold: a rollback is over when its pods are, and the next can begin."""
 ADMINS: Final = 8
@@ -97,7 +93,7 @@ class Ground:
         self.sandbox.api.delete(EVENTS_PATH)
 
     def _good(self, name: str, pods: int) -> Json:
-        return a_deployment(name, NAMESPACE, GOOD_IMAGE, replicas=pods, strategy=HURTING)
+        return a_deployment(name, NAMESPACE, GOOD_IMAGE, replicas=pods, strategy=CRIPPLING)
 
     def _break(self, name: str) -> object:
         template = {"spec": {"containers": [{"name": "app", "image": BROKEN_IMAGE}]}}

@@ -32,6 +32,7 @@ from tests.sandbox.sandbox import HOME_NAMESPACE, Sandbox
 from tests.sandbox.simulation import BROKEN_IMAGE
 from tests.sandbox.waiting import wait_for
 from tests.sandbox.workloads import (
+    CRIPPLING,
     GOOD_IMAGE,
     a_deployment,
     images_of,
@@ -44,11 +45,6 @@ SERVICE: Final = "sockshop-frontend"
 ENVIRONMENT: Final = "production"
 CONTAINER: Final = "nginx-1"
 PODS: Final = 3
-HURTING: Final = {
-    "type": "RollingUpdate",
-    "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 2},
-}
-"""A bad release takes two of the three pods down, and is stuck there."""
 QUICK: Final = {"stableSeconds": 5, "holdSeconds": 5}
 """A policy for people who watch; the shipped one is 30 s of calm and ten minutes of hold."""
 
@@ -199,7 +195,7 @@ class Story:
         name, namespace = self.names.deployment, self.names.namespace
         self.sandbox.workloads.deploy(
             a_deployment(
-                name, namespace, GOOD_IMAGE, replicas=PODS, container=CONTAINER, strategy=HURTING
+                name, namespace, GOOD_IMAGE, replicas=PODS, container=CONTAINER, strategy=CRIPPLING
             )
         )
         self.look()

@@ -22,6 +22,8 @@ SURGE = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailab
 """A bad release never takes a good pod away."""
 HURTING = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
 """A bad release costs one pod, and is stuck there."""
+CRIPPLING = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 2}}
+"""A bad release costs two pods, and is stuck there."""
 RECREATE = {"type": "Recreate"}
 """A bad release takes everything down."""
 
