@@ -2,7 +2,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from incident_rollback.clients.clock import DRIFT, ApiClock
@@ -106,7 +106,6 @@ def test_drift_is_followed() -> None:
     assert clocks.error < 1
 
 
-@settings(deadline=None)
 @given(
     ahead=st.floats(-1e6, 1e6),
     ways=st.lists(st.tuples(st.floats(0, 30), st.floats(0, 2), st.floats(0, 2)), min_size=1),

@@ -458,7 +458,6 @@ HIDDEN: Final[list[Hide]] = [
 SECRETS = st.text(alphabet="0123456789abcdef", min_size=12, max_size=20).map("SECRET{}".format)
 
 
-@settings(deadline=None)  # Two busy cores are no failure.
 @given(st.sampled_from(HIDDEN), SECRETS, SECRETS, st.booleans())
 def test_no_value_that_may_be_a_secret_gets_out(
     hide: Hide, secret: str, other: str, is_new: bool
@@ -507,7 +506,7 @@ TEMPLATES = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(TEMPLATES, TEMPLATES)
 def test_there_is_a_line_exactly_when_the_templates_differ(live: Json, wanted: Json) -> None:
     is_same = template_key(live) == template_key(wanted)
@@ -531,7 +530,6 @@ LISTS = st.sampled_from(["containers", "initContainers", "volumes", "imagePullSe
 SPECS = st.dictionaries(LISTS | FIELDS, ANYTHING | st.lists(ANYTHING, max_size=3), max_size=4)
 
 
-@settings(deadline=None)
 @given(SPECS | ANYTHING, SPECS | ANYTHING)
 def test_no_shape_of_a_template_raises_or_is_passed_over(live: Any, wanted: Any) -> None:
     one, other = {"spec": live}, {"spec": wanted}

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from incident_rollback.domain.names import dns_label, intent_of
@@ -28,7 +28,6 @@ def test_a_label_may_be_shorter() -> None:
     assert dns_label("checkout service", 9) == "checkout"
 
 
-@settings(deadline=None)  # Two busy cores are no failure.
 @given(st.text())
 def test_a_label_of_a_label_is_itself(name: str) -> None:
     label = dns_label(name)

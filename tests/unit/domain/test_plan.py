@@ -3,7 +3,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from incident_rollback.crd.v1alpha1 import MAX_PLAN_LINES, MAX_TEXT, PlanStatus
@@ -64,7 +64,6 @@ def test_a_line_is_bounded() -> None:
 SECRETS = st.text(alphabet="0123456789abcdef", min_size=12, max_size=20).map("SECRET{}".format)
 
 
-@settings(deadline=None)  # Two busy cores are no failure.
 @given(SECRETS, st.sampled_from(["env", "args", "command", "lifecycle", "new"]))
 def test_no_value_of_env_or_secret_gets_into_a_plan(secret: str, key: str) -> None:
     hidden: dict[str, Any] = {key: [{"name": "PASSWORD", "value": secret}]}
@@ -318,7 +317,6 @@ def digest_of(
     return plan_of(workload, a_revision(to), doubts(*sorted(warnings))).digest
 
 
-@settings(deadline=None)
 @given(INPUTS, INPUTS, st.integers(0, 5))
 def test_every_change_of_what_decides_is_another_digest(
     one: tuple[Any, ...], other: tuple[Any, ...], at: int

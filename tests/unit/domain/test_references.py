@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from incident_rollback.domain.raw import Json
@@ -163,7 +163,6 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(deadline=None)  # Two busy cores are no failure.
 @given(st.dictionaries(KEYS, ANYTHING, max_size=4))
 def test_whatever_a_template_is_it_has_references_with_names(spec: Json) -> None:
     needed = references_of({"spec": spec})

@@ -2,7 +2,7 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from incident_rollback.domain.raw import Json
@@ -63,7 +63,6 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)  # Two busy cores are no failure.
 @given(JSON)
 def test_nothing_of_a_template_is_lost_or_changed_in_place(value: object) -> None:
     template = with_metadata(labels={"pod-template-hash": "x", "app": "checkout"})

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from incident_rollback.crd.v1alpha1 import (
@@ -380,7 +380,6 @@ WORDS: list[Callable[[IncidentRollback, str], str]] = [
 
 
 @pytest.mark.parametrize("tell", WORDS)
-@settings(deadline=None)  # Two busy cores are no failure.
 @given(words=st.text(max_size=900))
 def test_telling_is_under_3000_characters_and_ends_with_what_is_next(
     tell: Callable[[IncidentRollback, str], str], words: str
@@ -396,7 +395,6 @@ def test_telling_is_under_3000_characters_and_ends_with_what_is_next(
 HOSTILE = st.text(alphabet="<>&@ab !", min_size=1, max_size=40).filter(lambda t: "a" in t)
 
 
-@settings(deadline=None)  # Two busy cores are no failure.
 @given(HOSTILE)
 def test_telling_repeats_no_markup_and_rings_nobody(evil: str) -> None:
     """Names, reasons and images that a person wrote, through the decision into the words."""

@@ -1,7 +1,7 @@
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from incident_rollback.domain.words import clock_time, join, listed, quote, span
@@ -42,7 +42,6 @@ def test_quote(text: str, quoted: str) -> None:
     assert quote(text) == quoted
 
 
-@settings(deadline=None)  # Two busy cores are no failure.
 @given(st.text(alphabet="<>&@#!sha256: \nab"))
 def test_what_is_quoted_is_one_line_without_markup_or_mention(text: str) -> None:
     quoted = quote(text).replace("@sha256:", "").replace("@\u200b", "")
