@@ -302,6 +302,18 @@ async def test_a_list_that_need_not_be_the_newest_says_how_old_it_may_be(real: O
     assert asked == [("7", "NotOlderThan"), (None, None), ("0", None), (None, None)]
 
 
+async def test_who_lists_the_same_version_has_the_same_object(real: OverHttp) -> None:
+    """So that fifty who list each other do not hold 2,500."""
+    await real.store.create(a_manifest("a"))
+    (first,) = await real.store.list_rollbacks()
+    (again,) = await real.store.list_rollbacks(namespace=HOME)
+    assert again is first
+    await real.store.save(with_phase(first, Phase.REFUSED))
+    (newer,) = await real.store.list_rollbacks()
+    assert newer.status.phase is Phase.REFUSED
+    assert first.status.phase is Phase.PENDING
+
+
 async def test_one_that_cannot_be_read_does_not_hide_the_others(
     real: OverHttp, caplog: pytest.LogCaptureFixture
 ) -> None:
