@@ -136,8 +136,19 @@ class Cluster(Protocol):
         """Return the Deployments labelled `incidentrollback.dev/service: <service>`, by name."""
         ...
 
-    async def read_workload(self, ref: WorkloadRef) -> Workload | None:
-        """Return one snapshot of the Deployment, its ReplicaSets and pods; None: not there."""
+    async def read_workload(
+        self, ref: WorkloadRef, *, at_a_glance: bool = False
+    ) -> Workload | None:
+        """
+        Return one snapshot of the Deployment, its ReplicaSets and pods; None: not there.
+
+        At a glance its parts may belong to different moments, unless `is_still` says otherwise
+        afterwards, or a guarded patch that rests on it is taken.
+        """
+        ...
+
+    async def is_still(self, workload: Workload) -> bool:
+        """Say whether nobody has changed the Deployment's spec since it was read."""
         ...
 
     async def read_application(self, namespace: str, name: str) -> Json | None:

@@ -18,8 +18,8 @@ from tests.fakes.store import FakeStore
 READS: Final = frozenset(
     {
         *("get", "list_rollbacks", "list_environments", "get_environment"),  # Store
-        *("labelled_workloads", "read_workload", "read_application", "try_template"),  # Cluster
-        *("read_referents", "read_warnings", "read_nodes", "may"),
+        *("labelled_workloads", "read_workload", "is_still", "read_application"),  # Cluster
+        *("try_template", "read_referents", "read_warnings", "read_nodes", "may"),
         *("read_incident", "find", "find_change"),  # Timeline
         "read",  # Leases
     }

@@ -519,6 +519,13 @@ async def test_a_snapshot_takes_four_requests_and_the_whole_selector(real: OverH
     assert {seen.query["resourceVersionMatch"] for seen in lists} == {"NotOlderThan"}
 
 
+async def test_a_glance_takes_three_requests(real: OverHttp) -> None:
+    real.put(a_deployment())
+    assert await real.cluster.read_workload(REF, at_a_glance=True) is not None
+    assert [seen.path for seen in real.server.seen].count(FRONTEND) == 1
+    assert len(real.server.seen) == 3
+
+
 LISTS = [Fault(200, {"items": REPLICA_SETS}), Fault(200, {"items": PODS})]
 GONE = Fault(404, status(404, 'deployments.apps "frontend" not found'))
 
@@ -552,6 +559,24 @@ async def test_a_snapshot_shows_one_moment(
     workload = await real.cluster.read_workload(REF)
     assert (workload and workload.generation) == generation
     assert not real.server.faults
+
+
+STILL = [
+    pytest.param(a_version(4), True, id="not changed"),
+    pytest.param(a_version(5), False, id="changed"),
+    pytest.param(a_version(4, uid="another"), False, id="another of its name"),
+    pytest.param(GONE, False, id="gone"),
+]
+
+
+@pytest.mark.parametrize(("answer", "is_still"), STILL)
+async def test_a_workload_is_still_what_was_read_when(
+    real: OverHttp, answer: Fault, is_still: bool
+) -> None:
+    real.server.faults = [a_version(4), *LISTS, answer]
+    workload = await real.cluster.read_workload(REF, at_a_glance=True)
+    assert workload is not None
+    assert await real.cluster.is_still(workload) is is_still
 
 
 async def test_what_never_stands_still_is_not_judged(real: OverHttp) -> None:

@@ -79,9 +79,17 @@ class FakeCluster:
         names = self.services.get((namespace, service), [])
         return [WorkloadRef(namespace, name) for name in sorted(names)]
 
-    async def read_workload(self, ref: WorkloadRef) -> Workload | None:
+    async def read_workload(
+        self, ref: WorkloadRef, *, at_a_glance: bool = False
+    ) -> Workload | None:
+        del at_a_glance  # Nothing here is ever torn.
         self._called("read")
         return self.workloads.get(ref)
+
+    async def is_still(self, workload: Workload) -> bool:
+        self._called("still")
+        now = self.workloads.get(workload.ref)
+        return now is not None and (now.uid, now.generation) == (workload.uid, workload.generation)
 
     async def read_application(self, namespace: str, name: str) -> Json | None:
         self._called("application")
@@ -108,6 +116,10 @@ class FakeCluster:
 
     async def try_template(self, patch: TemplatePatch) -> Trial:
         self._called("try")
+        live = self.workloads.get(patch.ref)
+        guards = (patch.uid, patch.generation, patch.revision)
+        if live is None or (live.uid, live.generation, live.number) != guards:
+            return Trial("Unknown", f"{patch.ref} was changed meanwhile")
         trial = self.trials.get(images_of(patch.template), Trial("Accepted"))
         if isinstance(trial, Exception):
             raise trial

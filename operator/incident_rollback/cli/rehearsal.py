@@ -208,9 +208,15 @@ class _ReadOnlyCluster:
         )
         return found
 
-    async def read_workload(self, ref: WorkloadRef) -> Workload | None:
+    async def read_workload(
+        self, ref: WorkloadRef, *, at_a_glance: bool = False
+    ) -> Workload | None:
+        del at_a_glance  # Nobody is in such a hurry here.
         self.lookout.workload = await self.lookout.on(self.cluster.read_workload(ref))
         return self.lookout.workload
+
+    async def is_still(self, workload: Workload) -> bool:
+        return await self.cluster.is_still(workload)
 
     async def read_application(self, namespace: str, name: str) -> Json | None:
         return await self.cluster.read_application(namespace, name)

@@ -88,7 +88,9 @@ class KubernetesCluster:
         found = await self._connection.items(path, {"labelSelector": selector})
         return [child(deployment, "metadata") for deployment in found]
 
-    async def read_workload(self, ref: WorkloadRef) -> Workload | None:
+    async def read_workload(
+        self, ref: WorkloadRef, *, at_a_glance: bool = False
+    ) -> Workload | None:
         """
         Return one snapshot: the Deployment, then its ReplicaSets and pods at once.
 
@@ -96,20 +98,23 @@ class KubernetesCluster:
         generation that a patch is guarded by is never newer than what it was judged on.  Nor may
         they belong to a later one: an old template beside new numbers looks like a revision that
         was brought back.  So the Deployment is read once more at the end, and all of it again
-        when it was changed meanwhile.
+        when it was changed meanwhile; at a glance that is left to whoever asked.
         """
         deployment = await self._read_deployment(ref)
         for _ in range(SNAPSHOT_TRIES):
             if deployment is None:
                 return None
-            before = child(deployment, "metadata")
             found = await self._read_dependents(ref, deployment)
-            again = await self._read_deployment(ref)
-            after = child(again or {}, "metadata")
-            if all(before.get(key) == after.get(key) for key in ("uid", "generation")):
+            again = deployment if at_a_glance else await self._read_deployment(ref)
+            if _spec_of(again) == _spec_of(deployment):
                 return to_workload(deployment, *found)
             deployment = again
         raise UnavailableError(f"{ref} is changed faster than it can be read")
+
+    async def is_still(self, workload: Workload) -> bool:
+        """Say whether nobody has changed the Deployment's spec since it was read."""
+        now = await self._read_deployment(workload.ref)
+        return _spec_of(now) == (workload.uid, workload.generation)
 
     async def _read_deployment(self, ref: WorkloadRef) -> Json | None:
         answer = await self._connection.call("GET", _path(ref))
@@ -251,6 +256,12 @@ def _apps(namespace: str, *parts: str) -> str:
 
 def _core(namespace: str, *parts: str) -> str:
     return resource_path("api", "v1", "namespaces", namespace, *parts)
+
+
+def _spec_of(deployment: Json | None) -> tuple[object, object]:
+    """Return what moves whenever a Deployment's spec is changed, or it is another one."""
+    metadata = child(deployment or {}, "metadata")
+    return metadata.get("uid"), metadata.get("generation")
 
 
 def _path(ref: WorkloadRef) -> str:

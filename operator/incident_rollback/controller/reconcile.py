@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from time import monotonic
 from typing import Final
 
@@ -139,8 +140,8 @@ class Reconciler:
         """
         known = _as_remembered(self._with_results(rollback), memory)
         is_first = rollback.status.phase is Phase.PENDING and memory.place is None
-        seen, move = await self._decide(await self._observe(known, memory, may_lag=is_first))
-        if is_first and await self._has_lagged(seen, move, memory):
+        seen, move = await self._decide(await self._observe(known, memory, at_a_glance=is_first))
+        if is_first and not await self._holds_good(seen, move, memory):
             seen, move = await self._decide(await self._observe(known, memory))
         if isinstance(move, Claim) and self._is_forgetful(seen, memory):
             seen = replace(seen, facts=await self._ask(rollback, memory))
@@ -161,7 +162,7 @@ class Reconciler:
             stored, after = await self._restore(replace(seen, rollback=stored), revision, memory)
         if stored is not None:
             self._tell(stored, seen.workload, memory, wake)
-            await self._post_events(stored, seen.workload, memory)
+            await self._post_events(_as_remembered(stored, memory), seen.workload, memory)
         after = min(after, ACK_SECONDS) if memory.is_behind else after
         return Turn(stored, move, after, seen.workload.template_writer if seen.workload else "")
 
@@ -192,9 +193,14 @@ class Reconciler:
     # --- observe ---
 
     async def _observe(
-        self, rollback: IncidentRollback, memory: Memory, *, may_lag: bool = False
+        self, rollback: IncidentRollback, memory: Memory, *, at_a_glance: bool = False
     ) -> Observation:
-        """Read what a decision rests on; the mapping that is read may lag, if it may."""
+        """
+        Read what a decision rests on.
+
+        At a glance the mapping may lag, and the workload be torn: much of it is read at once,
+        and whether it holds good is to be seen before what comes of it is stored.
+        """
         now = self.clock.now()
         phase = rollback.status.phase
         if phase in FINAL_PHASES and not _is_held(rollback.status):
@@ -205,7 +211,7 @@ class Reconciler:
             return await self._observe_patched(rollback, memory)
         try:
             environments, others, facts = await asyncio.gather(
-                self.store.list_environments(may_lag=may_lag),
+                self.store.list_environments(may_lag=at_a_glance),
                 self._others(rollback),
                 self._facts(rollback, memory),
             )
@@ -220,7 +226,12 @@ class Reconciler:
             seen = replace(seen, place=place, others=others)
         else:
             seen = replace(seen, hindrance=place)
-        return await self._with_workload(seen)
+        if not at_a_glance or seen.place is None:
+            return await self._with_workload(seen)
+        seen, still = await asyncio.gather(
+            self._with_workload(seen, at_a_glance=True), self._mapped_now(seen)
+        )
+        return seen if still == seen.place else await self._observe(rollback, memory)
 
     async def _observe_patched(self, rollback: IncidentRollback, memory: Memory) -> Observation:
         """After the patch only the workload matters; the policy is that of the claim's turn."""
@@ -232,19 +243,26 @@ class Reconciler:
             return replace(seen, hindrance=workload)
         return replace(seen, workload=workload, now=self.clock.now())
 
-    async def _has_lagged(self, seen: Observation, move: Move, memory: Memory) -> bool:
+    async def _holds_good(self, seen: Observation, move: Move, memory: Memory) -> bool:
         """
-        Say whether the mapping that a move rests on may lag no longer, and says otherwise by now.
+        Say whether what was seen at a glance is what there is: it may be acted on, and told.
 
-        A claim rests on one object, which is read from etcd at once; a no, on all that there are.
+        A claim rests on one mapping, which was read from etcd beside the workload, and on a
+        patch that was tried with the guards of the real one; a no, on all mappings that there are.
         """
-        if not isinstance(move, Claim):
-            return seen.place != await self._place(seen.rollback, memory)
+        if isinstance(move, Claim) and is_tried(seen, move.aim.revision):
+            return True
+        if not isinstance(move, Claim) and seen.place != await self._place(seen.rollback, memory):
+            return False
+        return seen.workload is None or await self.cluster.is_still(seen.workload)
+
+    async def _mapped_now(self, seen: Observation) -> Place | Wait | Refuse | None:
+        """Return where what mapped its place leads now; None: it cannot be read."""
         try:
             environments = await self._environments_of(seen.place)
         except ForbiddenError:
-            return True
-        return seen.place != find_place(seen.rollback, environments, self.home)
+            return None
+        return find_place(seen.rollback, environments, self.home)
 
     async def _hears(self, rollback: IncidentRollback) -> bool | None:
         """Say whether the incident may be spoken to; None: the mapping cannot be read."""
@@ -264,13 +282,13 @@ class Reconciler:
         place = find_place(rollback, environments, self.home)
         return place if isinstance(place, Place) else None
 
-    async def _with_workload(self, seen: Observation) -> Observation:
+    async def _with_workload(self, seen: Observation, *, at_a_glance: bool = False) -> Observation:
         """Read the claimed workload or, before the claim, the one that the place leads to."""
         found: Workload | Wait | Refuse | None
         if seen.rollback.status.phase is not Phase.PENDING:
             found = await self._read_target(seen.rollback)
         elif seen.place is not None:
-            found = await self._find(seen.place)
+            found = await self._find(seen.place, at_a_glance=at_a_glance)
         else:
             return seen
         if isinstance(found, (Wait, Refuse)):
@@ -289,20 +307,36 @@ class Reconciler:
         others = (o for o in workload.managed_by if o is not owner)
         return replace(workload, managed_by=by_certainty((judged, *others)))
 
-    async def _find(self, place: Place) -> Workload | Wait | Refuse | None:
+    async def _find(self, place: Place, *, at_a_glance: bool) -> Workload | Wait | Refuse | None:
         try:
-            labelled = (
-                ()
-                if place.is_exact
-                else await self.cluster.labelled_workloads(place.namespace, place.name)
-            )
-            ref = find_workload(place, labelled)
-            return await self.cluster.read_workload(ref) if isinstance(ref, WorkloadRef) else ref
+            return await self._look_up(place, at_a_glance=at_a_glance)
         except ForbiddenError as error:
             return _not_permitted(error)
         except InvalidRequestError as error:
             text = quote(str(error), MAX_ANSWER)
             return Refuse("WorkloadNotFound", text, "correct the mapping of the service")
+
+    async def _look_up(self, place: Place, *, at_a_glance: bool) -> Workload | Refuse | None:
+        """
+        Read the workload that is labelled for a place or, without one, has its name.
+
+        At a glance the one of that name is read meanwhile: few workloads are labelled.
+        """
+        read = partial(self.cluster.read_workload, at_a_glance=at_a_glance)
+        guess = WorkloadRef(place.namespace, place.name)
+        if place.is_exact:
+            return await read(guess)
+        guessed = asyncio.ensure_future(read(guess)) if at_a_glance else None
+        try:
+            labelled = await self.cluster.labelled_workloads(place.namespace, place.name)
+            ref = find_workload(place, labelled)
+            if guessed is not None and ref == guess:
+                return await guessed
+            return await read(ref) if isinstance(ref, WorkloadRef) else ref
+        finally:
+            if guessed is not None:
+                guessed.cancel()
+                await asyncio.gather(guessed, return_exceptions=True)  # Its errors are no news.
 
     async def _read_target(self, rollback: IncidentRollback) -> Workload | Wait | None:
         target = rollback.status.target
@@ -485,7 +519,8 @@ class Reconciler:
                 return seen.rollback, 0.0  # The next turn says why.
             memory.denied = None
             with span("patch"):
-                await self.cluster.restore_template(self._patch(seen, seen.workload, revision))
+                patch = self._patch(seen, seen.workload, revision)
+                memory.patched_at = await self.cluster.restore_template(patch)
         except StaleReadError:
             memory.stale_tries += 1
             is_quick = memory.stale_tries <= QUICK_TRIES
@@ -558,7 +593,9 @@ class Reconciler:
         if status.settled:
             self.outbox.forget(stored.metadata.uid)
             return
-        is_patched = status.phase is not Phase.ROLLING_BACK or is_written(stored, workload)
+        is_patched = status.phase is not Phase.ROLLING_BACK or is_written(
+            _as_remembered(stored, memory), workload
+        )
         updates = [u for u in status.updates if u.key != "start" or is_patched]
         self.outbox.submit(
             stored.metadata.uid, incident.id, updates, wake=wake, change=_change_facts(stored)
@@ -618,6 +655,12 @@ def is_worth_writing(
         is_all_told = after.phase in FINAL_PHASES and timeline.is_told(after)
         return is_all_told or age >= ACK_SECONDS
     return age >= MESSAGE_SECONDS
+
+
+def is_tried(seen: Observation, revision: Revision) -> bool:
+    """Say whether the API server has taken a trial of this very patch, guards and all."""
+    trial = seen.around.trials.get(revision.pod_template_hash)
+    return trial is not None and trial.outcome == "Accepted"
 
 
 def due_events(rollback: IncidentRollback, workload: Workload | None) -> Sequence[ClusterEvent]:

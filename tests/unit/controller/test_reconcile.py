@@ -263,7 +263,8 @@ async def test_claim_and_patch_are_one_turn() -> None:
     assert taken.rollback == world.stored
     assert world.stored.status.phase is Phase.ROLLING_BACK
     assert len(world.cluster.restored) == 1
-    assert world.told == []  # The start is told once the patch has been seen.
+    assert world.told == [RESTORED]
+    assert [event.key for event in world.cluster.events] == [f"{UID[:8]}-start"]
 
 
 @in_fast_time
@@ -277,11 +278,25 @@ async def test_of_two_claims_the_later_sees_the_earlier() -> None:
 
 
 @in_fast_time
-async def test_the_start_is_told_when_the_patch_was_seen() -> None:
+async def test_whether_the_patch_went_in_is_seen_before_the_start_is_told() -> None:
     world = World()
-    await world.turn()
+    world.cluster.lost = [UnavailableError("no answer")]
+    with pytest.raises(UnavailableError):
+        await world.turn()
+    assert world.told == []
     await world.turn()
     assert world.told == [RESTORED]
+
+
+@in_fast_time
+async def test_after_the_patch_only_the_workload_is_looked_at() -> None:
+    world = World()
+    world.cluster.rolls_out = False
+    await world.turn()
+    world.cluster.calls.clear()
+    world.store.calls.clear()
+    await world.turn()
+    assert (world.cluster.calls, world.store.calls) == (["read"], [])
 
 
 async def calls_of_a_whole_life() -> int:
@@ -340,9 +355,18 @@ class HookedStore(FakeStore):
 
 @dataclass
 class HookedCluster(FakeCluster):
-    """Fails at the next patches, one error each, before anything happens."""
+    """Fails at the next patches, one error each, before anything happens; may show torn ones."""
 
     refusing: list[Exception] = field(default_factory=list[Exception])
+    torn: list[Workload] = field(default_factory=list[Workload])
+    """What is read at a glance, once each."""
+
+    async def read_workload(
+        self, ref: WorkloadRef, *, at_a_glance: bool = False
+    ) -> Workload | None:
+        if at_a_glance and self.torn:
+            return self.torn.pop(0)
+        return await super().read_workload(ref)
 
     async def restore_template(self, patch: TemplatePatch) -> datetime:
         if self.refusing:
@@ -417,6 +441,46 @@ async def test_nothing_is_refused_on_a_mapping_that_lags() -> None:
     world.hooked.lagging = {}
     assert outcome((await world.turn()).move) == "Claim 1"
     assert len(world.cluster.restored) == 1
+
+
+TORN = [
+    pytest.param(a_workload(), undone(), "Succeed AlreadyThere", id="no claim"),
+    pytest.param(undone(generation=6), a_workload(), "Claim 1", id="no success"),
+    pytest.param(a_workload(), None, "Wait WorkloadNotFound", id="no claim on what is gone"),
+]
+
+
+@pytest.mark.parametrize(("torn", "real", "move"), TORN)
+@in_fast_time
+async def test_on_what_was_changed_while_it_was_read_rests(
+    torn: Workload, real: Workload | None, move: str
+) -> None:
+    world = HookedWorld()
+    world.refusing.torn = [torn]
+    world.cluster.workloads.clear()
+    if real is not None:
+        world.cluster.put(real)
+    assert outcome((await world.turn()).move) == move
+    assert len(world.cluster.restored) == move.startswith("Claim")
+
+
+OTHER = WorkloadRef(REF.namespace, "frontend")
+LABELLED = [
+    pytest.param(a_workload(), id="one of the service's name"),
+    pytest.param(None, id="none of the service's name"),
+]
+
+
+@pytest.mark.parametrize("namesake", LABELLED)
+@in_fast_time
+async def test_the_labelled_one_is_taken_and_not(namesake: Workload | None) -> None:
+    world = World()
+    world.cluster.workloads.clear()
+    if namesake is not None:
+        world.cluster.put(namesake)
+    world.cluster.put(replace(a_workload(), ref=OTHER, uid="labelled"), service=REF.name)
+    await world.turn()
+    assert [patch.ref for patch in world.cluster.restored] == [OTHER]
 
 
 @in_fast_time
