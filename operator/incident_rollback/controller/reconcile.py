@@ -20,6 +20,7 @@ from incident_rollback.clients.translate import marker_text
 from incident_rollback.controller.outbox import ChangeFacts, Outbox, with_results
 from incident_rollback.crd.v1alpha1 import (
     FINAL_PHASES,
+    Condition,
     IncidentRollback,
     IncidentRollbackStatus,
     Phase,
@@ -140,8 +141,9 @@ class Reconciler:
         """
         known = _as_remembered(self._with_results(rollback), memory)
         is_first = rollback.status.phase is Phase.PENDING and memory.place is None
-        seen, move = await self._decide(await self._observe(known, memory, at_a_glance=is_first))
-        if is_first and not await self._holds_good(seen, move, memory):
+        at_a_glance = is_first or known.status.patched_at is not None
+        seen, move = await self._decide(await self._observe(known, memory, at_a_glance=at_a_glance))
+        if at_a_glance and not await self._holds_good(seen, move, memory):
             seen, move = await self._decide(await self._observe(known, memory))
         if isinstance(move, Claim) and self._is_forgetful(seen, memory):
             seen = replace(seen, facts=await self._ask(rollback, memory))
@@ -208,7 +210,7 @@ class Reconciler:
                 memory.hears = await self._hears(rollback)
             return Observation(rollback, now, place=memory.place)
         if rollback.status.patched_at is not None:
-            return await self._observe_patched(rollback, memory)
+            return await self._observe_patched(rollback, memory, at_a_glance=at_a_glance)
         try:
             environments, others, facts = await asyncio.gather(
                 self.store.list_environments(may_lag=at_a_glance),
@@ -233,12 +235,14 @@ class Reconciler:
         )
         return seen if still == seen.place else await self._observe(rollback, memory)
 
-    async def _observe_patched(self, rollback: IncidentRollback, memory: Memory) -> Observation:
+    async def _observe_patched(
+        self, rollback: IncidentRollback, memory: Memory, *, at_a_glance: bool
+    ) -> Observation:
         """After the patch only the workload matters; the policy is that of the claim's turn."""
         if memory.place is None:
             memory.place = await self._place(rollback, memory)
         seen = Observation(rollback, self.clock.now(), place=memory.place)
-        workload = await self._read_target(rollback)
+        workload = await self._read_target(rollback, at_a_glance=at_a_glance)
         if isinstance(workload, Wait):
             return replace(seen, hindrance=workload)
         return replace(seen, workload=workload, now=self.clock.now())
@@ -249,10 +253,14 @@ class Reconciler:
 
         A claim rests on one mapping, which was read from etcd beside the workload, and on a
         patch that was tried with the guards of the real one; a no, on all mappings that there are.
+        Nothing rests on what is looked at again in a moment.
         """
+        if isinstance(move, Watch) or (isinstance(move, Hold) and not move.is_over):
+            return True
         if isinstance(move, Claim) and is_tried(seen, move.aim.revision):
             return True
-        if not isinstance(move, Claim) and seen.place != await self._place(seen.rollback, memory):
+        is_no = seen.rollback.status.phase is Phase.PENDING and not isinstance(move, Claim)
+        if is_no and seen.place != await self._place(seen.rollback, memory):
             return False
         return seen.workload is None or await self.cluster.is_still(seen.workload)
 
@@ -338,12 +346,15 @@ class Reconciler:
                 guessed.cancel()
                 await asyncio.gather(guessed, return_exceptions=True)  # Its errors are no news.
 
-    async def _read_target(self, rollback: IncidentRollback) -> Workload | Wait | None:
+    async def _read_target(
+        self, rollback: IncidentRollback, *, at_a_glance: bool = False
+    ) -> Workload | Wait | None:
         target = rollback.status.target
         if target is None:
             return None
+        ref = WorkloadRef(target.namespace, target.name)
         try:
-            return await self.cluster.read_workload(WorkloadRef(target.namespace, target.name))
+            return await self.cluster.read_workload(ref, at_a_glance=at_a_glance)
         except ForbiddenError as error:
             return _not_permitted(error)
 
@@ -643,9 +654,9 @@ def is_worth_writing(
     """
     Say whether a status is news, `age` seconds after the last write.
 
-    What anybody waits for is written at once.  That the patch went in, that the pods are healthy
-    and that a note was taken may wait a moment to share a write: each can be seen again.  The
-    count of pods alone is written each 15 s.
+    What anybody waits for is written at once.  That the patch went in, that the pods are healthy,
+    that nothing came in the hold and that a note was taken may wait a moment to share a write:
+    each can be seen again.  The count of pods alone is written each 15 s.
     """
     if before == after:
         return False
@@ -689,7 +700,7 @@ def _essence(status: IncidentRollbackStatus) -> IncidentRollbackStatus:
     conditions = tuple(
         c.model_copy(update={"message": ""}) if c.type in _SPOKEN else c
         for c in status.conditions
-        if c.type != "Reported" or c.status == "False"
+        if not ((c.type == "Reported" and c.status != "False") or _has_held(c))
     )
     keys = tuple(
         u.model_copy(update={"text": "", "delivered_at": None, "external_id": ""})
@@ -702,7 +713,12 @@ def _essence(status: IncidentRollbackStatus) -> IncidentRollbackStatus:
 
 def _shared(status: IncidentRollbackStatus) -> tuple[object, ...]:
     """Return what may wait a moment."""
-    return status.updates, status.patched_at, status.healthy_since
+    held = any(_has_held(condition) for condition in status.conditions)
+    return status.updates, status.patched_at, status.healthy_since, held
+
+
+def _has_held(condition: Condition) -> bool:
+    return condition.type == "Held" and condition.status == "True"
 
 
 def _as_remembered(rollback: IncidentRollback, memory: Memory) -> IncidentRollback:

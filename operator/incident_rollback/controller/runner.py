@@ -28,6 +28,8 @@ FIRST_PAUSE_SECONDS: Final = 0.2
 LONGEST_PAUSE_SECONDS: Final = 2.0
 STUCK_PAUSE_SECONDS: Final = 15.0
 """After a fault that no retry is known to mend."""
+RESULTS_SECONDS: Final = 0.25
+"""For so long what the outbox has told waits for more of it, to share a turn and a write."""
 UNCLAIMED_SECONDS: Final = (1.0, 1.25)
 """How long whoever stands by leaves a new resource to others; several must not come at once."""
 
@@ -253,10 +255,12 @@ class Runner:
         """Wait until the pause is over, something newer came in, or the outbox has results."""
         until = monotonic() + pause
         while (left := until - monotonic()) > 0:
-            if version_of(life.latest) > life.taken or life.wake.has_results:
+            if version_of(life.latest) > life.taken or life.is_roused or life.is_deleted:
                 return
-            if life.is_roused or life.is_deleted:
-                return
+            if life.wake.has_results:
+                life.wake.has_results = False
+                until = min(until, monotonic() + RESULTS_SECONDS)
+                continue
             try:
                 async with asyncio.timeout(left):
                     await life.nudge.wait()

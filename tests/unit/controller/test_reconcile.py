@@ -464,6 +464,18 @@ async def test_on_what_was_changed_while_it_was_read_rests(
     assert len(world.cluster.restored) == move.startswith("Claim")
 
 
+@in_fast_time
+async def test_no_verdict_rests_on_what_was_changed_while_it_was_read() -> None:
+    world = HookedWorld()
+    world.cluster.rolls_out = False
+    await world.turn()
+    ours = a_marker(of=world.stored)
+    world.cluster.put(undone(health="starting", marker=ours))
+    await world.turn()
+    world.refusing.torn = [a_workload(marker=ours)]  # As if the bad one had been brought back.
+    assert outcome((await world.turn()).move) == "Watch"
+
+
 OTHER = WorkloadRef(REF.namespace, "frontend")
 LABELLED = [
     pytest.param(a_workload(), id="one of the service's name"),
@@ -1476,15 +1488,18 @@ async def test_a_settled_turn_reads_nothing() -> None:
 # --- what is worth a status write ---
 
 
-def ended(*keys: str, told: tuple[str, ...] = (), reported: str = "") -> Any:
+def ended(*keys: str, told: tuple[str, ...] = (), reported: str = "", held: str = "") -> Any:
     updates = tuple(
         an_update(key, delivered_at=after(seconds=1) if key in told else None) for key in keys
     )
-    trouble = {"type": "Reported", "status": reported, "reason": "Unreachable"}
+    said = {"Reported": (reported, "Unreachable"), "Held": (held, "Held")}
+    conditions = [
+        {"type": kind, "status": status, "reason": reason}
+        for kind, (status, reason) in said.items()
+        if status
+    ]
     status = a_status(Phase.SUCCEEDED, updates=updates)
-    return type(status).model_validate(
-        {**status.model_dump(), "conditions": [trouble] if reported else []}
-    )
+    return type(status).model_validate({**status.model_dump(), "conditions": conditions})
 
 
 BEFORE = a_status(patched_at=None)
@@ -1540,6 +1555,20 @@ NEWS = [
     pytest.param(
         ended("end"), ended("end", reported="False"), 0, True, id="that it cannot be told"
     ),
+    pytest.param(
+        ended("end"), ended("end", held="True"), 1.9, False, id="that it has held may share a write"
+    ),
+    pytest.param(
+        ended("end"), ended("end", held="True"), 2, True, id="that it has held, after a moment"
+    ),
+    pytest.param(
+        ended("end", told=("end",)),
+        ended("end", told=("end",), held="True"),
+        0,
+        True,
+        id="that it has held, where all was told",
+    ),
+    pytest.param(ended("end"), ended("end", held="False"), 0, True, id="that it has not held"),
 ]
 
 

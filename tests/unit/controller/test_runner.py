@@ -11,6 +11,7 @@ import pytest
 from incident_rollback.controller.reconcile import Turn
 from incident_rollback.controller.runner import (
     LONGEST_PAUSE_SECONDS,
+    RESULTS_SECONDS,
     STUCK_PAUSE_SECONDS,
     Runner,
     version_of,
@@ -230,7 +231,13 @@ async def test_results_of_the_outbox_wake_it() -> None:
     stage.runner.offer(version(1))
     await let_run()
     stage.reconciler.wakes[0]()
+    stage.reconciler.wakes[0]()
     await let_run()
+    assert stage.versions == [1]  # More may come in a moment.
+    await asyncio.sleep(RESULTS_SECONDS)
+    await let_run()
+    assert stage.versions == [1, 1]
+    await asyncio.sleep(LONG / 2)
     assert stage.versions == [1, 1]
     await stage.runner.close()
 
@@ -245,6 +252,7 @@ async def test_results_that_come_during_a_turn_are_not_lost() -> None:
 
     stage.reconciler.script = [told_meanwhile, stays()]
     stage.runner.offer(version(1))
+    await asyncio.sleep(RESULTS_SECONDS)
     await let_run()
     assert stage.versions == [1, 1]
     await stage.runner.close()
