@@ -99,6 +99,7 @@ async def take_turn(
         outbox=None,
         home=home,
         process="preview",
+        is_hurried=False,
     )
     memory = Memory()
     turn = await reconciler.turn(rollback, memory, Wake(asyncio.Event()))

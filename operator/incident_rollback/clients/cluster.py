@@ -105,7 +105,9 @@ class KubernetesCluster:
             if deployment is None:
                 return None
             found = await self._read_dependents(ref, deployment)
-            again = deployment if at_a_glance else await self._read_deployment(ref)
+            if at_a_glance:
+                return to_workload(deployment, *found)
+            again = await self._read_deployment(ref)
             if _spec_of(again) == _spec_of(deployment):
                 return to_workload(deployment, *found)
             deployment = again

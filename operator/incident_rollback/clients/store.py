@@ -122,7 +122,9 @@ class KubernetesStore:
         """
         metadata = child(raw, "metadata")
         version = text(metadata, "uid"), text(metadata, "resourceVersion")
-        known = self._listed.get(version) if all(version) else None
+        if not all(version):
+            return _read(IncidentRollback, raw)
+        known = self._listed.get(version)
         if known is None:
             known = self._listed[version] = _read(IncidentRollback, raw)
         return known

@@ -97,7 +97,7 @@ class Memory:
     denied: Wait | None = None
     """Why the last try to patch was not allowed."""
     patched_at: datetime | None = None
-    """As seen, and not yet stored."""
+    """As answered or seen, and not yet stored."""
     healthy_since: datetime | None = None
     """As seen, and not yet stored: it waits to share a write."""
     is_behind: bool = False
@@ -132,6 +132,8 @@ class Reconciler:
     outbox: Outbox | None
     home: str
     process: str
+    is_hurried: bool = True
+    """Whether it looks at a glance first; a rehearsal has time."""
 
     async def turn(self, rollback: IncidentRollback, memory: Memory, wake: "Wake") -> Turn:
         """
@@ -141,7 +143,7 @@ class Reconciler:
         """
         known = _as_remembered(self._with_results(rollback), memory)
         is_first = rollback.status.phase is Phase.PENDING and memory.place is None
-        at_a_glance = is_first or known.status.patched_at is not None
+        at_a_glance = self.is_hurried and (is_first or known.status.patched_at is not None)
         seen, move = await self._decide(await self._observe(known, memory, at_a_glance=at_a_glance))
         if at_a_glance and not await self._holds_good(seen, move, memory):
             seen, move = await self._decide(await self._observe(known, memory))
@@ -200,8 +202,9 @@ class Reconciler:
         """
         Read what a decision rests on.
 
-        At a glance the mapping may lag, and the workload be torn: much of it is read at once,
-        and whether it holds good is to be seen before what comes of it is stored.
+        At a glance the mapping may lag, and the workload be torn: whether it holds good is to be
+        seen before what comes of it is stored.  Who may speak to an incident is asked once only,
+        and must not lag where it is asked at all.
         """
         now = self.clock.now()
         phase = rollback.status.phase
@@ -213,7 +216,9 @@ class Reconciler:
             return await self._observe_patched(rollback, memory, at_a_glance=at_a_glance)
         try:
             environments, others, facts = await asyncio.gather(
-                self.store.list_environments(may_lag=at_a_glance),
+                self.store.list_environments(
+                    may_lag=at_a_glance and rollback.metadata.namespace == self.home
+                ),
                 self._others(rollback),
                 self._facts(rollback, memory),
             )
@@ -228,12 +233,7 @@ class Reconciler:
             seen = replace(seen, place=place, others=others)
         else:
             seen = replace(seen, hindrance=place)
-        if not at_a_glance or seen.place is None:
-            return await self._with_workload(seen)
-        seen, still = await asyncio.gather(
-            self._with_workload(seen, at_a_glance=True), self._mapped_now(seen)
-        )
-        return seen if still == seen.place else await self._observe(rollback, memory)
+        return await self._with_workload(seen, at_a_glance=at_a_glance)
 
     async def _observe_patched(
         self, rollback: IncidentRollback, memory: Memory, *, at_a_glance: bool
@@ -251,26 +251,25 @@ class Reconciler:
         """
         Say whether what was seen at a glance is what there is: it may be acted on, and told.
 
-        A claim rests on one mapping, which was read from etcd beside the workload, and on a
-        patch that was tried with the guards of the real one; a no, on all mappings that there are.
-        Nothing rests on what is looked at again in a moment.
+        A claim rests on one mapping, which is read from etcd, and on a patch that was tried with
+        the guards of the real one; a no, on all mappings that there are.  Nothing rests on what
+        is looked at again in a moment.
         """
         if isinstance(move, Watch) or (isinstance(move, Hold) and not move.is_over):
             return True
-        if isinstance(move, Claim) and is_tried(seen, move.aim.revision):
-            return True
-        is_no = seen.rollback.status.phase is Phase.PENDING and not isinstance(move, Claim)
-        if is_no and seen.place != await self._place(seen.rollback, memory):
-            return False
-        return seen.workload is None or await self.cluster.is_still(seen.workload)
-
-    async def _mapped_now(self, seen: Observation) -> Place | Wait | Refuse | None:
-        """Return where what mapped its place leads now; None: it cannot be read."""
+        is_new = seen.rollback.status.phase is Phase.PENDING
         try:
-            environments = await self._environments_of(seen.place)
+            if isinstance(move, Claim):
+                environments = await self._environments_of(seen.place)
+                if seen.place != find_place(seen.rollback, environments, self.home):
+                    return False
+                if is_tried(seen, move.aim.revision):
+                    return True
+            elif is_new and seen.place != await self._place(seen.rollback, memory):
+                return False
+            return seen.workload is None or await self.cluster.is_still(seen.workload)
         except ForbiddenError:
-            return None
-        return find_place(seen.rollback, environments, self.home)
+            return False  # A closer look says what is missing.
 
     async def _hears(self, rollback: IncidentRollback) -> bool | None:
         """Say whether the incident may be spoken to; None: the mapping cannot be read."""
@@ -340,11 +339,11 @@ class Reconciler:
             ref = find_workload(place, labelled)
             if guessed is not None and ref == guess:
                 return await guessed
-            return await read(ref) if isinstance(ref, WorkloadRef) else ref
         finally:
             if guessed is not None:
                 guessed.cancel()
                 await asyncio.gather(guessed, return_exceptions=True)  # Its errors are no news.
+        return await read(ref) if isinstance(ref, WorkloadRef) else ref
 
     async def _read_target(
         self, rollback: IncidentRollback, *, at_a_glance: bool = False
@@ -700,7 +699,7 @@ def _essence(status: IncidentRollbackStatus) -> IncidentRollbackStatus:
     conditions = tuple(
         c.model_copy(update={"message": ""}) if c.type in _SPOKEN else c
         for c in status.conditions
-        if not ((c.type == "Reported" and c.status != "False") or _has_held(c))
+        if not ((c.type == "Reported" and c.status != "False") or _is_calm_hold(c))
     )
     keys = tuple(
         u.model_copy(update={"text": "", "delivered_at": None, "external_id": ""})
@@ -713,11 +712,11 @@ def _essence(status: IncidentRollbackStatus) -> IncidentRollbackStatus:
 
 def _shared(status: IncidentRollbackStatus) -> tuple[object, ...]:
     """Return what may wait a moment."""
-    held = any(_has_held(condition) for condition in status.conditions)
+    held = any(_is_calm_hold(condition) for condition in status.conditions)
     return status.updates, status.patched_at, status.healthy_since, held
 
 
-def _has_held(condition: Condition) -> bool:
+def _is_calm_hold(condition: Condition) -> bool:
     return condition.type == "Held" and condition.status == "True"
 
 
@@ -726,7 +725,9 @@ def _as_remembered(rollback: IncidentRollback, memory: Memory) -> IncidentRollba
     status = rollback.status
     if status.phase is not Phase.ROLLING_BACK or memory.patched_at is None:
         return rollback
-    seen = {"patched_at": memory.patched_at, "healthy_since": memory.healthy_since}
+    # Another process may have stored when it was patched, by another clock: that stands.
+    patched_at = status.patched_at or memory.patched_at
+    seen = {"patched_at": patched_at, "healthy_since": memory.healthy_since}
     return rollback.model_copy(update={"status": status.model_copy(update=seen)})
 
 

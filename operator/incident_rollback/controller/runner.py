@@ -252,7 +252,7 @@ class Runner:
         return max(asked, pause * random.uniform(0.5, 1.0))  # noqa: S311  # spreads the load
 
     async def _wait(self, life: _Life, pause: float) -> None:
-        """Wait until the pause is over, something newer came in, or the outbox has results."""
+        """Wait until the pause is over or something newer came in; results shorten it."""
         until = monotonic() + pause
         while (left := until - monotonic()) > 0:
             if version_of(life.latest) > life.taken or life.is_roused or life.is_deleted:

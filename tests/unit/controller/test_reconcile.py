@@ -360,13 +360,28 @@ class HookedCluster(FakeCluster):
     refusing: list[Exception] = field(default_factory=list[Exception])
     torn: list[Workload] = field(default_factory=list[Workload])
     """What is read at a glance, once each."""
+    hidden: set[WorkloadRef] = field(default_factory=set[WorkloadRef])
+    """What we may not read."""
+    before_trial: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+
+    async def try_template(self, patch: TemplatePatch) -> Trial:
+        if self.before_trial:
+            self.before_trial.pop(0)()
+        return await super().try_template(patch)
 
     async def read_workload(
         self, ref: WorkloadRef, *, at_a_glance: bool = False
     ) -> Workload | None:
         if at_a_glance and self.torn:
             return self.torn.pop(0)
+        if ref in self.hidden:
+            raise ForbiddenError(f"may not get {ref}")
         return await super().read_workload(ref)
+
+    async def is_still(self, workload: Workload) -> bool:
+        if workload.ref in self.hidden:
+            raise ForbiddenError(f"may not get {workload.ref}")
+        return await super().is_still(workload)
 
     async def restore_template(self, patch: TemplatePatch) -> datetime:
         if self.refusing:
@@ -435,6 +450,31 @@ async def test_nothing_is_claimed_on_a_mapping_that_lags(spec: dict[str, Any], m
     assert (outcome(taken.move), world.cluster.restored) == (move, [])
 
 
+@pytest.mark.parametrize(("spec", "move"), MAPPED_OTHERWISE)
+@in_fast_time
+async def test_nothing_is_claimed_on_a_mapping_that_changed_during_the_trial(
+    spec: dict[str, Any], move: str
+) -> None:
+    world = HookedWorld()
+    changed = an_environment(**spec)
+    world.refusing.before_trial = [
+        lambda: world.hooked.environments.update({"production": changed})
+    ]
+    taken = await world.turn()
+    assert (outcome(taken.move), world.cluster.restored) == (move, [])
+
+
+@in_fast_time
+async def test_who_may_speak_to_an_incident_never_rests_on_a_mapping_that_lags() -> None:
+    world = HookedWorld(rollback=a_rollback(namespace="production"))
+    world.hooked.lagging = dict(world.hooked.environments)
+    world.hooked.environments["production"] = an_environment(
+        policy=QUICK, incidents_from=("production",)
+    )
+    await world.until_settled()
+    assert world.told == [RESTORED, BACK]
+
+
 @in_fast_time
 async def test_nothing_is_refused_on_a_mapping_that_lags() -> None:
     world = HookedWorld()
@@ -476,17 +516,53 @@ async def test_no_verdict_rests_on_what_was_changed_while_it_was_read() -> None:
     assert outcome((await world.turn()).move) == "Watch"
 
 
+@in_fast_time
+async def test_nothing_that_came_in_the_hold_rests_on_what_was_changed_while_it_was_read() -> None:
+    world = HookedWorld()
+    while world.stored.status.phase is not Phase.SUCCEEDED:
+        await world.turn()
+        await world.passes(1)
+    world.refusing.torn = [a_workload(marker=a_marker(of=world.stored))]
+    await world.turn()
+    assert get(world.stored.status.conditions, "Held") is None
+    assert world.refusing.torn == []
+
+
+@in_fast_time
+async def test_not_allowed_to_look_again_is_told() -> None:
+    world = HookedWorld()
+    world.refusing.torn = [undone()]
+    world.refusing.hidden = {REF}
+    assert outcome((await world.turn()).move) == "Wait PermissionMissing"
+
+
+@in_fast_time
+async def test_what_another_process_has_stored_of_the_patch_stands() -> None:
+    world = World()
+    world.cluster.rolls_out = False
+    await world.turn()
+    status = world.stored.status.model_copy(update={"patched_at": after(seconds=3)})
+    world.store.put(world.stored.model_copy(update={"status": status}))
+    world.memory.written_at = float("-inf")  # Whatever may wait a moment has waited.
+    await world.turn()
+    assert world.stored.status.patched_at == after(seconds=3)
+
+
 OTHER = WorkloadRef(REF.namespace, "frontend")
 LABELLED = [
-    pytest.param(a_workload(), id="one of the service's name"),
-    pytest.param(None, id="none of the service's name"),
+    pytest.param(a_workload(), False, id="one of the service's name"),
+    pytest.param(None, False, id="none of the service's name"),
+    pytest.param(a_workload(), True, id="one of the service's name that we may not read"),
 ]
 
 
-@pytest.mark.parametrize("namesake", LABELLED)
+@pytest.mark.parametrize(("namesake", "is_hidden"), LABELLED)
 @in_fast_time
-async def test_the_labelled_one_is_taken_and_not(namesake: Workload | None) -> None:
-    world = World()
+async def test_the_labelled_one_is_taken_and_not(
+    namesake: Workload | None, is_hidden: bool
+) -> None:
+    world = HookedWorld()
+    world.refusing.hidden = {REF} if is_hidden else set()
     world.cluster.workloads.clear()
     if namesake is not None:
         world.cluster.put(namesake)
