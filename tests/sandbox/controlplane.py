@@ -131,7 +131,7 @@ class ControlPlane:
 
     def freeze_api_server(self) -> None:
         """Have the API server accept connections and answer nothing, until it is thawed."""
-        self._parts["kube-apiserver"].kill(signal.SIGSTOP)
+        self._parts["kube-apiserver"].freeze()
 
     def thaw_api_server(self) -> None:
         self._parts["kube-apiserver"].kill(signal.SIGCONT)

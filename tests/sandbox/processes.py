@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -82,6 +83,16 @@ class Proc:
     def kill(self, sig: int = signal.SIGKILL) -> None:
         """Send a signal; nothing happens to a process that has ended."""
         self.owner.ask(op="signal", number=self.number, signal=int(sig))
+
+    def freeze(self) -> None:
+        """Send SIGSTOP, and return when no thread of it runs any more; SIGCONT lets it go on."""
+        self.kill(signal.SIGSTOP)
+        wait_for(
+            lambda: states_of(self.pid) <= {"T"},
+            f"{self.name} (process {self.pid}) to stand still",
+            every_seconds=0.01,
+            seen=lambda: f"its threads are {states_of(self.pid)}",
+        )
 
     def wait(self, timeout_seconds: float = PATIENCE_SECONDS) -> int:
         """Wait for its end and return its code, negative for a signal.  Raises NotReadyError."""
@@ -307,3 +318,13 @@ class Processes:
         line, _, self._pending = self._pending.partition(b"\n")
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+
+def states_of(pid: int) -> set[str]:
+    """Return in which states the threads of a process are, as /proc has them: "T" is stopped."""
+    found: set[str] = set()
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with suppress(OSError):  # The thread has just ended.
+            text = stat.read_text(encoding="utf-8", errors="replace")
+            found.add(text.rpartition(")")[2].split()[0])
+    return found
