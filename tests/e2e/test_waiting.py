@@ -616,14 +616,19 @@ def test_of_two_asked_for_at_once_one_goes_and_the_other_follows_by_itself(two_b
 
 
 def in_turn(stage: Stage, names: list[str]) -> list[str]:
-    """Wait until one of two goes and the other waits for it; return their names in that order."""
+    """
+    Wait until one of two has gone and the other waits for it; return their names in that order.
 
-    def by_reason() -> list[str] | None:
-        found = {reason_of(stage.status(name)): name for name in names}
-        is_so = found.keys() == {"RollingBack", "TooManyAtOnce"}
-        return [found["RollingBack"], found["TooManyAtOnce"]] if is_so else None
+    Until one is patched, the one that has not said yet that it waits may be the one that will.
+    """
 
-    return wait_for(by_reason, f"one of {names} to go and the other to wait")
+    def in_order() -> list[str] | None:
+        statuses = {name: stage.status(name) for name in names}
+        gone = [name for name, status in statuses.items() if "patchedAt" in status]
+        waits = [name for name, status in statuses.items() if reason_of(status) == "TooManyAtOnce"]
+        return [*gone, *waits] if len(gone) == len(waits) == 1 else None
+
+    return wait_for(in_order, f"one of {names} to go and the other to wait")
 
 
 def images_of_both(stage: Stage) -> list[str]:
