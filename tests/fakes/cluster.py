@@ -97,15 +97,7 @@ class FakeCluster:
 
     async def restore_template(self, patch: TemplatePatch) -> datetime:
         self._called("restore")
-        live = self.workloads.get(patch.ref)
-        if live is None:
-            raise StaleReadError(f"{patch.ref} is gone")
-        if (live.uid, live.generation, live.number) != (
-            patch.uid,
-            patch.generation,
-            patch.revision,
-        ):
-            raise StaleReadError(f"{patch.ref} was changed meanwhile")
+        live = self._as_judged(patch)
         at = self.clock.now().replace(microsecond=0)
         self.restored.append(patch)
         written = restored(live, patch, at)
@@ -116,14 +108,24 @@ class FakeCluster:
 
     async def try_template(self, patch: TemplatePatch) -> Trial:
         self._called("try")
-        live = self.workloads.get(patch.ref)
-        guards = (patch.uid, patch.generation, patch.revision)
-        if live is None or (live.uid, live.generation, live.number) != guards:
-            return Trial("Unknown", f"{patch.ref} was changed meanwhile")
+        try:
+            self._as_judged(patch)
+        except StaleReadError as error:
+            return Trial("Unknown", str(error))
         trial = self.trials.get(images_of(patch.template), Trial("Accepted"))
         if isinstance(trial, Exception):
             raise trial
         return trial
+
+    def _as_judged(self, patch: TemplatePatch) -> Workload:
+        """Return the workload that a patch is for.  Raises StaleReadError when a guard fails."""
+        live = self.workloads.get(patch.ref)
+        if live is None:
+            raise StaleReadError(f"{patch.ref} is gone")
+        guards = (patch.uid, patch.generation, patch.revision)
+        if (live.uid, live.generation, live.number) != guards:
+            raise StaleReadError(f"{patch.ref} was changed meanwhile")
+        return live
 
     async def read_referents(
         self, namespace: str, references: Collection[Reference]

@@ -767,7 +767,7 @@ ROWS: Final = (
         "One moment",
         "no claim rests on a workload that was changed while it was read",
         "controller/reconcile.py",
-        "                if is_tried(seen, move.aim.revision):\n",
+        "                if seen.around.is_accepted(move.aim.revision.pod_template_hash):\n",
         "                if True:\n",
         (
             "unit/controller/test_reconcile.py::test_on_what_was_changed_while_it_was_read_rests[no claim]",
@@ -816,7 +816,7 @@ ROWS: Final = (
         "One moment",
         "no claim rests on a mapping that lags",
         "controller/reconcile.py",
-        "                if seen.place != find_place(seen.rollback, environments, self.home):\n",
+        "                if seen.place != await self._mapped_now(seen):\n",
         "                if False:\n",
         (
             "unit/controller/test_reconcile.py::test_nothing_is_claimed_on_a_mapping_that_lags[under another policy]",

@@ -134,11 +134,10 @@ class Proc:
     def cpu_seconds(self) -> float:
         """Return the processor time it has used so far, in user and system mode; 0 once ended."""
         try:
-            stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8", errors="replace")
+            fields = stat_of(Path(f"/proc/{self.pid}"))
         except OSError:
             return 0.0
-        after_name = stat.rpartition(")")[2].split()
-        return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Processes:
@@ -323,8 +322,13 @@ class Processes:
 def states_of(pid: int) -> set[str]:
     """Return in which states the threads of a process are, as /proc has them: "T" is stopped."""
     found: set[str] = set()
-    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
-        with suppress(OSError):  # The thread has just ended.
-            text = stat.read_text(encoding="utf-8", errors="replace")
-            found.add(text.rpartition(")")[2].split()[0])
+    for thread in Path(f"/proc/{pid}/task").glob("*"):
+        with suppress(OSError):  # It has just ended.
+            found.add(stat_of(thread)[0])
     return found
+
+
+def stat_of(process: Path) -> list[str]:
+    """Return what /proc says of a process or thread, from its state on.  Raises OSError."""
+    stat = (process / "stat").read_text(encoding="utf-8", errors="replace")
+    return stat.rpartition(")")[2].split()  # A name may hold blanks.

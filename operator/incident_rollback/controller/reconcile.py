@@ -24,7 +24,6 @@ from incident_rollback.crd.v1alpha1 import (
     IncidentRollback,
     IncidentRollbackStatus,
     Phase,
-    RollbackEnvironment,
 )
 from incident_rollback.domain import preflight, timeline
 from incident_rollback.domain.caps import over_the_cap
@@ -165,8 +164,9 @@ class Reconciler:
             revision = move.aim.revision if isinstance(move, Claim) else move.revision
             stored, after = await self._restore(replace(seen, rollback=stored), revision, memory)
         if stored is not None:
-            self._tell(stored, seen.workload, memory, wake)
-            await self._post_events(_as_remembered(stored, memory), seen.workload, memory)
+            remembered = _as_remembered(stored, memory)
+            self._tell(remembered, seen.workload, memory, wake)
+            await self._post_events(remembered, seen.workload, memory)
         after = min(after, ACK_SECONDS) if memory.is_behind else after
         return Turn(stored, move, after, seen.workload.template_writer if seen.workload else "")
 
@@ -260,10 +260,9 @@ class Reconciler:
         is_new = seen.rollback.status.phase is Phase.PENDING
         try:
             if isinstance(move, Claim):
-                environments = await self._environments_of(seen.place)
-                if seen.place != find_place(seen.rollback, environments, self.home):
+                if seen.place != await self._mapped_now(seen):
                     return False
-                if is_tried(seen, move.aim.revision):
+                if seen.around.is_accepted(move.aim.revision.pod_template_hash):
                     return True
             elif is_new and seen.place != await self._place(seen.rollback, memory):
                 return False
@@ -563,10 +562,7 @@ class Reconciler:
 
     async def _is_held_back(self, seen: Observation, workload: Workload) -> bool:
         """Right before the patch, look once more at the mapping and at who has claimed."""
-        environments, claimed = await asyncio.gather(
-            self._environments_of(seen.place), self._claimed(seen.rollback)
-        )
-        place = find_place(seen.rollback, environments, self.home)
+        place, claimed = await asyncio.gather(self._mapped_now(seen), self._claimed(seen.rollback))
         if not isinstance(place, Place) or place.suspended_by:
             return True
         if preflight.busy(replace(seen, others=claimed), workload) is not None:
@@ -574,12 +570,14 @@ class Reconciler:
         others = await self._with_this_hour(seen.rollback, claimed, place)
         return over_the_cap(replace(seen, place=place, others=others)) is not None
 
-    async def _environments_of(self, place: Place | None) -> Sequence[RollbackEnvironment]:
-        """Return what maps a place, as it is now; where nothing did, all that there is."""
-        if place is None or not place.mapped_by:
-            return await self.store.list_environments()
-        found = await self.store.get_environment(place.mapped_by)
-        return [found] if found is not None else []
+    async def _mapped_now(self, seen: Observation) -> Place | Wait | Refuse:
+        """Return where its place is mapped to now, by what mapped it or, if nothing did, by all."""
+        if seen.place is None or not seen.place.mapped_by:
+            environments = await self.store.list_environments()
+        else:
+            found = await self.store.get_environment(seen.place.mapped_by)
+            environments = [found] if found is not None else []
+        return find_place(seen.rollback, environments, self.home)
 
     def _patch(self, seen: Observation, workload: Workload, revision: Revision) -> TemplatePatch:
         metadata = seen.rollback.metadata
@@ -603,9 +601,7 @@ class Reconciler:
         if status.settled:
             self.outbox.forget(stored.metadata.uid)
             return
-        is_patched = status.phase is not Phase.ROLLING_BACK or is_written(
-            _as_remembered(stored, memory), workload
-        )
+        is_patched = status.phase is not Phase.ROLLING_BACK or is_written(stored, workload)
         updates = [u for u in status.updates if u.key != "start" or is_patched]
         self.outbox.submit(
             stored.metadata.uid, incident.id, updates, wake=wake, change=_change_facts(stored)
@@ -665,12 +661,6 @@ def is_worth_writing(
         is_all_told = after.phase in FINAL_PHASES and timeline.is_told(after)
         return is_all_told or age >= ACK_SECONDS
     return age >= MESSAGE_SECONDS
-
-
-def is_tried(seen: Observation, revision: Revision) -> bool:
-    """Say whether the API server has taken a trial of this very patch, guards and all."""
-    trial = seen.around.trials.get(revision.pod_template_hash)
-    return trial is not None and trial.outcome == "Accepted"
 
 
 def due_events(rollback: IncidentRollback, workload: Workload | None) -> Sequence[ClusterEvent]:

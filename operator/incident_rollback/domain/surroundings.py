@@ -77,6 +77,11 @@ class Surroundings:
     nodes: Mapping[str, bool | None] = field(default_factory=dict[str, bool | None])
     """By name, whether a node is ready; None: unknown."""
 
+    def is_accepted(self, pod_template_hash: str) -> bool:
+        """Say whether the API server has taken the trial of this revision, guards and all."""
+        trial = self.trials.get(pod_template_hash)
+        return trial is not None and trial.outcome == "Accepted"
+
     def missing(self, references: frozenset[Reference]) -> tuple[Reference, ...]:
         """Return the references with nothing behind them, sorted."""
         return self._of(references, lambda referent: referent.is_there is False)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from incident_rollback.domain.surroundings import Reference, Referent, Surroundings
+from incident_rollback.domain.surroundings import Reference, Referent, Surroundings, Trial
 from tests.builders import NOW, after, ago
 
 CONFIG, SECRET = Reference("ConfigMap", "checkout"), Reference("Secret", "checkout")
@@ -24,6 +24,21 @@ MISSING = [
 @pytest.mark.parametrize(("found", "missing"), MISSING)
 def test_missing(found: dict[Reference, Referent], missing: tuple[Reference, ...]) -> None:
     assert Surroundings(references=found).missing(BOTH) == missing
+
+
+TRIALS = [
+    pytest.param({"a": Trial("Accepted")}, True, id="taken"),
+    pytest.param({"a": Trial("Rejected")}, False, id="refused"),
+    pytest.param({"a": Trial("Unknown")}, False, id="no answer, or a guard failed"),
+    pytest.param({"a": Trial("Denied")}, False, id="not allowed"),
+    pytest.param({"b": Trial("Accepted")}, False, id="of another revision"),
+    pytest.param({}, False, id="not tried"),
+]
+
+
+@pytest.mark.parametrize(("trials", "is_accepted"), TRIALS)
+def test_accepted(trials: dict[str, Trial], is_accepted: bool) -> None:
+    assert Surroundings(trials=trials).is_accepted("a") is is_accepted
 
 
 def test_unseen() -> None:
