@@ -149,7 +149,7 @@ def test_a_figure_is_shown_with_its_budget_and_the_verdict() -> None:
     samples = Samples(n=FULL, values={"ours: POST to created, ms": [10.0, 24.96]})
     page = page_of(samples)
     assert "| webhook → resource created, p95 | < 25 ms | 25.0 ms | holds |" in page
-    assert "| resource created → patch, p50 | < 75 ms | not measured | **missed** |" in page
+    assert "| resource created → patch, p50 | < 50 ms | not measured | **missed** |" in page
     assert "| ours: POST to resource created | 17.5 | 25.0 | 25.0 | 2 |" in page
 
 

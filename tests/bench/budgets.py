@@ -97,11 +97,11 @@ def slowest_answer(samples: Samples) -> float | None:
 
 BUDGETS: Final = (
     Budget("webhook → resource created, p95", 25, "ms", p95("ours: POST to created, ms"), digits=1),
-    Budget("resource created → patch, p50", 75, "ms", p50("ours: created to patch, ms"), digits=1),
-    Budget("resource created → patch, p95", 150, "ms", p95("ours: created to patch, ms"), digits=1),
+    Budget("resource created → patch, p50", 50, "ms", p50("ours: created to patch, ms"), digits=1),
+    Budget("resource created → patch, p95", 100, "ms", p95("ours: created to patch, ms"), digits=1),
     Budget(
         "POST → patch, p50, over that of `kubectl rollout undo` from exec to patch",
-        1.5,
+        0.6,
         "",
         ratio(POST_TO_PATCH, p50("kubectl: exec to patch, ms")),
         may_equal=True,
@@ -190,7 +190,7 @@ BUDGETS: Final = (
         p95("ours: requests to FireHydrant"),
         may_equal=True,
     ),
-    Budget("one rollback: CPU", 60, "ms", p50("ours: CPU for a rollback, ms"), may_equal=True),
+    Budget("one rollback: CPU", 50, "ms", p50("ours: CPU for a rollback, ms"), may_equal=True),
     Budget(
         "5,000 settled resources: memory of the controller",
         10,
